@@ -1,0 +1,75 @@
+//! Names the environment by which a worker finds the supervisor.
+//!
+//! ```text
+//! OSTLER_PROTOCOL=1            the protocol of the control channel
+//! OSTLER_POOL=web              the pool
+//! OSTLER_WORKER=3.7            slot.generation
+//! OSTLER_FDS=control:4,region:5,gauges:6,doorbell:7
+//!                              ostler's own descriptors by name; unknown names are ignored
+//! ```
+//! The mailbox is always descriptor 3 in a `pass` pool.
+
+use std::os::fd::RawFd;
+
+/// The protocol's number, decimal.
+pub const PROTOCOL: &str = "OSTLER_PROTOCOL";
+/// The pool's name.
+pub const POOL: &str = "OSTLER_POOL";
+/// `slot.generation`.
+pub const WORKER: &str = "OSTLER_WORKER";
+/// `name:number` pairs, separated by commas.
+pub const FDS: &str = "OSTLER_FDS";
+
+/// Where connections come from.
+pub const MAILBOX_FD: RawFd = 3;
+/// The control channel, as the supervisor lays it out; a worker reads `OSTLER_FDS` instead of assuming it.
+pub const CONTROL_FD: RawFd = 4;
+/// The shared memory that the worker writes.
+pub const REGION_FD: RawFd = 5;
+/// The shared memory that the supervisor writes; a worker can't map it for writing.
+pub const GAUGES_FD: RawFd = 6;
+/// The eventfd by which a worker wakes a waiting supervisor.
+pub const DOORBELL_FD: RawFd = 7;
+
+/// The value of `OSTLER_FDS` for the layout above.
+#[must_use]
+pub fn fds() -> String {
+    format!("control:{CONTROL_FD},region:{REGION_FD},gauges:{GAUGES_FD},doorbell:{DOORBELL_FD}")
+}
+
+/// Finds the descriptor called `name` in the value of `OSTLER_FDS`.
+///
+/// Returns `None` when it is not listed or its number is not a descriptor above 2.
+#[must_use]
+pub fn fd_named(fds: &str, name: &str) -> Option<RawFd> {
+    fds.split(',')
+        .filter_map(|pair| pair.split_once(':'))
+        .find(|(key, _)| *key == name)
+        .and_then(|(_, number)| number.parse().ok())
+        .filter(|fd| *fd > 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_is_found_by_its_name_among_unknown_ones() {
+        assert_eq!(fd_named("control:4", "control"), Some(4));
+        assert_eq!(fd_named("later:9,control:5,doorbell:6", "control"), Some(5));
+    }
+
+    #[test]
+    fn the_layout_names_every_descriptor() {
+        for (name, number) in [("control", 4), ("region", 5), ("gauges", 6), ("doorbell", 7)] {
+            assert_eq!(fd_named(&fds(), name), Some(number));
+        }
+    }
+
+    #[test]
+    fn what_is_absent_or_no_descriptor_is_not_found() {
+        for fds in ["", "control", "control:", "control:x", "control:-1", "control:1", "gauges:4"] {
+            assert_eq!(fd_named(fds, "control"), None, "{fds:?}");
+        }
+    }
+}
