@@ -1,0 +1,227 @@
+//! Checks `[pool.NAME]`.
+
+use std::time::Duration;
+
+use ostler_shared::PoolName;
+
+use super::Site;
+use super::listen::Listeners;
+use super::process::{command, hello_may_run, octal, process, program};
+use super::queue::{default_queue, queue};
+use super::recycle::{default_recycle, recycle};
+use super::supervisor::{RawSupervisor, SHUTDOWN_DELAY, STOP_TIMEOUT};
+use super::watchdog::{default_watchdog, watchdog};
+use super::workers::{default_workers, workers};
+use crate::asked::Typed;
+use crate::checked::{
+    Address, Canary, Dispatch, Drain, Handoff, Hooks, Output, Pool, Process, Program, Reload, Socket, Start, Surge,
+};
+use crate::combine;
+use crate::limits::{BACKLOG_MAX, CONCURRENCY_MAX, FAILURES_MAX, PREFETCH_MAX, WORKERS_MAX};
+use crate::mistakes::{Fault, Mistake};
+use crate::owner;
+use crate::raw::RawTable;
+use crate::value::{CountOrPercent, YesOrNo};
+use crate::words::{DISPATCHES, HANDOFFS, OUTPUTS, READY};
+
+/// One pool. `None` when its name or its listeners are wrong; other mistakes leave defaults behind, which
+/// nobody will see, since a configuration with mistakes is not handed out.
+pub(super) fn pool(
+    name: &Typed<&str>,
+    table: &RawTable<'_>,
+    site: &Site<'_>,
+    supervisor: &RawSupervisor,
+    listeners: &mut Listeners,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Pool> {
+    let parsed = match name.value.parse::<PoolName>() {
+        Ok(parsed) => Some(parsed),
+        Err(error) => {
+            let remedy = "write a name like [pool.web]";
+            mistakes.push(name.refuse(Fault::new(error.to_string(), "not a pool name", remedy)));
+            None
+        }
+    };
+    let concurrency = table.whole("concurrency", 1..=CONCURRENCY_MAX, mistakes);
+    let process_table = table.table("process", mistakes);
+    let process = process(&process_table, &concurrency, site, mistakes);
+    let program = program(table, &process, site, mistakes);
+    if program == Program::Hello {
+        hello_may_run(&process_table, &process, site, mistakes);
+    }
+    let listen = listeners.of_pool(table, site, mistakes);
+    let handoff = table.word("handoff", HANDOFFS, mistakes).value().unwrap_or(Handoff::Pass);
+    let prefetch = table.whole("prefetch", 0..=PREFETCH_MAX, mistakes).value().unwrap_or(PREFETCH);
+    let recall_after = table
+        .duration("recall_after", LEAST, mistakes)
+        .understand(mistakes, |asked| combine::recall_in_time(asked).map_or(Ok(asked), Err));
+    let dispatch = table.word("dispatch", DISPATCHES, mistakes).value().unwrap_or(Dispatch::LeastLoaded);
+    let output = table.word("output", OUTPUTS, mistakes).value().unwrap_or(Output::Capture);
+    let socket = socket(&table.table("socket", mistakes), listen.as_deref(), mistakes);
+    let queue = queue(&table.table("queue", mistakes), listen.as_deref(), mistakes);
+    let workers = workers(table, queue.timeout, mistakes);
+    let start = start(&table.table("start", mistakes), mistakes);
+    let reload = reload(&table.table("reload", mistakes), mistakes);
+    let drain = drain(&table.table("drain", mistakes), supervisor, mistakes);
+    let watchdog = watchdog(&table.table("watchdog", mistakes), mistakes);
+    let recycle = recycle(&table.table("recycle", mistakes), mistakes);
+    let hooks = hooks(&table.table("hooks", mistakes), &process, site, mistakes);
+    Some(Pool {
+        name: parsed?,
+        program,
+        listen: listen?,
+        handoff,
+        workers,
+        concurrency: concurrency.value().unwrap_or(CONCURRENCY),
+        prefetch,
+        recall_after: recall_after.value().unwrap_or(RECALL_AFTER),
+        dispatch,
+        socket,
+        queue,
+        start,
+        reload,
+        drain,
+        watchdog,
+        recycle,
+        process,
+        output,
+        hooks,
+    })
+}
+
+/// A pool that only its name, program and listeners are said of.
+pub(crate) fn default_pool(name: PoolName, program: Program, listen: Vec<Address>) -> Pool {
+    Pool {
+        name,
+        program,
+        listen,
+        handoff: Handoff::Pass,
+        workers: default_workers(),
+        concurrency: CONCURRENCY,
+        prefetch: PREFETCH,
+        recall_after: RECALL_AFTER,
+        dispatch: Dispatch::LeastLoaded,
+        socket: Socket { mode: None, owner: None, group: None, backlog: BACKLOG },
+        queue: default_queue(),
+        start: Start {
+            ready_timeout: READY_TIMEOUT,
+            settle: SETTLE,
+            backoff_min: BACKOFF.0,
+            backoff_max: BACKOFF.1,
+            failures: FAILURES,
+            period: PERIOD,
+        },
+        reload: Reload { surge: SURGE, canary: Canary::Sent, probation: Duration::ZERO },
+        drain: Drain { timeout: DRAIN_TIMEOUT, kill_after: KILL_AFTER },
+        watchdog: default_watchdog(),
+        recycle: default_recycle(),
+        process: Process::inherited(),
+        output: Output::Capture,
+        hooks: Hooks::default(),
+    }
+}
+
+fn socket(table: &RawTable<'_>, listen: Option<&[Address]>, mistakes: &mut Vec<Mistake>) -> Socket {
+    let mode = table.text("mode", mistakes).understand(mistakes, mode_bits);
+    let owner = table.text_or_number("owner", mistakes).understand(mistakes, |typed| owner::user(&typed));
+    let group = table.text_or_number("group", mistakes).understand(mistakes, |typed| owner::group(&typed));
+    let backlog = table.whole("backlog", 1..=BACKLOG_MAX, mistakes);
+    for asked in [&mode, &owner, &group] {
+        if let (Some(typed), Some(fault)) = (asked.typed(), listen.and_then(combine::has_unix_path)) {
+            mistakes.push(typed.refuse(fault));
+        }
+    }
+    Socket {
+        mode: mode.value(),
+        owner: owner.value(),
+        group: group.value(),
+        backlog: backlog.value().unwrap_or(BACKLOG),
+    }
+}
+
+fn mode_bits(typed: &str) -> Result<u32, Fault> {
+    octal(typed).ok_or_else(|| {
+        let remedy = "write permission bits in octal: \"0660\" lets user and group connect";
+        Fault::new(format!("{typed:?} is not from \"0000\" to \"0777\""), "expected octal digits", remedy)
+    })
+}
+
+fn start(table: &RawTable<'_>, mistakes: &mut Vec<Mistake>) -> Start {
+    // Only `pass` is built, where every word that is taken means the same.
+    let _ = table.word("ready", READY, mistakes);
+    let ready_timeout = table.duration("ready_timeout", LEAST, mistakes).value();
+    let settle = table.duration("settle", Duration::ZERO, mistakes).value();
+    let backoff = table
+        .two_durations("backoff", LEAST, mistakes)
+        .understand(mistakes, |(min, max)| combine::backoff_order(min, max).map_or(Ok((min, max)), Err));
+    let (backoff_min, backoff_max) = backoff.value().unwrap_or(BACKOFF);
+    Start {
+        ready_timeout: ready_timeout.unwrap_or(READY_TIMEOUT),
+        settle: settle.unwrap_or(SETTLE),
+        backoff_min,
+        backoff_max,
+        failures: table.whole("failures", 1..=FAILURES_MAX, mistakes).value().unwrap_or(FAILURES),
+        period: table.duration("period", LEAST, mistakes).value().unwrap_or(PERIOD),
+    }
+}
+
+fn reload(table: &RawTable<'_>, mistakes: &mut Vec<Mistake>) -> Reload {
+    let surge = table.count_or_percent("surge", 1..=WORKERS_MAX, mistakes).value().map(|asked| match asked {
+        CountOrPercent::Count(count) => Surge::Workers(count),
+        CountOrPercent::Percent(percent) => Surge::Percent(percent),
+    });
+    let canary = table.yes_or_no("canary", mistakes).value().map(|asked| match asked {
+        YesOrNo::Yes => Canary::Sent,
+        YesOrNo::No => Canary::Spared,
+    });
+    let probation = table.duration("probation", Duration::ZERO, mistakes).value();
+    Reload {
+        surge: surge.unwrap_or(SURGE),
+        canary: canary.unwrap_or(Canary::Sent),
+        probation: probation.unwrap_or(Duration::ZERO),
+    }
+}
+
+fn drain(table: &RawTable<'_>, supervisor: &RawSupervisor, mistakes: &mut Vec<Mistake>) -> Drain {
+    let timeout = table.duration("timeout", Duration::ZERO, mistakes).value().unwrap_or(DRAIN_TIMEOUT);
+    let kill_after = table.duration("kill_after", Duration::ZERO, mistakes);
+    if let (Some(kill), Some(stop)) = (kill_after.in_force(KILL_AFTER), supervisor.stop_timeout.in_force(STOP_TIMEOUT))
+        && let Some(fault) = combine::kill_within_stop(kill, stop)
+    {
+        // If nobody typed the one, somebody typed the other: the defaults fit each other.
+        let place =
+            kill_after.typed().map(|typed| typed.with(())).or(supervisor.stop_timeout.typed().map(|t| t.with(())));
+        let path = table.path_of("kill_after");
+        mistakes.extend(place.map(|place| Typed { path, ..place }.refuse(fault)));
+    }
+    if let (Some(delay), Some(kill), Some(stop)) = (
+        supervisor.shutdown_delay.in_force(SHUTDOWN_DELAY),
+        kill_after.in_force(KILL_AFTER),
+        supervisor.stop_timeout.in_force(STOP_TIMEOUT),
+    ) && let Some(fault) = combine::delay_within_stop(delay, kill, stop)
+    {
+        mistakes.extend(supervisor.shutdown_delay.typed().map(|typed| typed.with(()).refuse(fault)));
+    }
+    Drain { timeout, kill_after: kill_after.value().unwrap_or(KILL_AFTER) }
+}
+
+fn hooks(table: &RawTable<'_>, process: &Process, site: &Site<'_>, mistakes: &mut Vec<Mistake>) -> Hooks {
+    let mut hook = |name: &str| command(table, name, "run nothing", process, site, mistakes);
+    Hooks { ready: hook("ready"), exit: hook("exit"), reload: hook("reload"), failed: hook("failed") }
+}
+
+pub(super) const CONCURRENCY: u32 = 1;
+const PREFETCH: u32 = 0;
+const RECALL_AFTER: Duration = Duration::from_millis(5);
+const BACKLOG: u32 = 4096;
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+const SETTLE: Duration = Duration::from_secs(1);
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+const FAILURES: u32 = 5;
+const PERIOD: Duration = Duration::from_secs(60);
+const SURGE: Surge = Surge::Workers(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+const KILL_AFTER: Duration = Duration::from_secs(5);
+
+/// Where zero would mean "never" or "at once" and neither can be wanted.
+pub(super) const LEAST: Duration = Duration::from_millis(1);

@@ -1,0 +1,169 @@
+//! Decides which settings, each fine by itself, cannot stand together.
+//!
+//! Pure rules: `check` points them at a place in the file, `flags` at a flag.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::checked::{Address, Farewell};
+use crate::clash::{Apart, clash};
+use crate::duration::format_duration;
+use crate::limits::{RECALL_AFTER_MAX, WORKER_DESCRIPTORS};
+use crate::mistakes::Fault;
+
+/// The wait after a failure grows, so it cannot begin above its end.
+pub(crate) fn backoff_order(min: Duration, max: Duration) -> Option<Fault> {
+    (min > max).then(|| {
+        let (min, max) = (format_duration(min), format_duration(max));
+        Fault::new(
+            format!("the wait begins at {min}, above its end of {max}"),
+            "the first must not exceed the second",
+            format!("swap them: [\"{max}\", \"{min}\"]"),
+        )
+    })
+}
+
+/// A range has its ends in order.
+pub(crate) fn range_order(min: u32, max: u32) -> Option<Fault> {
+    (min > max).then(|| {
+        Fault::new(
+            format!("{max} is less than min, {min}"),
+            "max must not be below min",
+            format!("write max = {min} or more, or lower min"),
+        )
+    })
+}
+
+/// More workers must be asked for while those who wait are still there.
+pub(crate) fn scaled_in_time(target_delay: Duration, timeout: Duration) -> Option<Fault> {
+    (!timeout.is_zero() && target_delay >= timeout).then(|| {
+        let (delay, timeout) = (format_duration(target_delay), format_duration(timeout));
+        Fault::new(
+            format!("a target_delay of {delay} is never exceeded: queue.timeout, {timeout}, ends every wait before"),
+            "no wait is this long",
+            format!("write a target_delay below {timeout}, or raise queue.timeout"),
+        )
+    })
+}
+
+/// A worker that ignores TERM must be killed before the whole stop is over.
+pub(crate) fn kill_within_stop(kill_after: Duration, stop_timeout: Duration) -> Option<Fault> {
+    (kill_after > stop_timeout).then(|| {
+        let (kill_after, stop_timeout) = (format_duration(kill_after), format_duration(stop_timeout));
+        Fault::new(
+            format!("{kill_after} is longer than supervisor.stop_timeout, {stop_timeout}"),
+            "no stop can be this patient",
+            format!("write drain.kill_after = \"{stop_timeout}\" or less, or raise supervisor.stop_timeout"),
+        )
+    })
+}
+
+/// Who waits before refusing new clients must still have the time to end his workers.
+pub(crate) fn delay_within_stop(delay: Duration, kill_after: Duration, stop_timeout: Duration) -> Option<Fault> {
+    // A kill_after that is too long by itself is a mistake of its own.
+    let most = stop_timeout.checked_sub(kill_after)?;
+    (delay > most).then(|| {
+        let [delay, kill_after, stop_timeout, most] = [delay, kill_after, stop_timeout, most].map(format_duration);
+        Fault::new(
+            format!(
+                "{delay} and drain.kill_after, {kill_after}, do not fit into supervisor.stop_timeout, {stop_timeout}"
+            ),
+            "too long",
+            format!("write at most \"{most}\", or raise supervisor.stop_timeout"),
+        )
+    })
+}
+
+/// A connection that lies with a worker must be taken back while its client still waits.
+pub(crate) fn recall_in_time(recall_after: Duration) -> Option<Fault> {
+    (recall_after > RECALL_AFTER_MAX).then(|| {
+        let (recall_after, most) = (format_duration(recall_after), format_duration(RECALL_AFTER_MAX));
+        let message = format!("{recall_after} is too long, the limit is {most}");
+        Fault::new(message, "too long", format!("write at most \"{most}\""))
+    })
+}
+
+/// Each connection of a worker is a descriptor.
+pub(crate) fn descriptors_suffice(nofile: u64, concurrency: u32) -> Option<Fault> {
+    let needed = u64::from(concurrency) + u64::from(WORKER_DESCRIPTORS);
+    (nofile < needed).then(|| {
+        Fault::new(
+            format!("{nofile} descriptors are too few for {concurrency} connections at a time"),
+            "too few",
+            format!("write at least {needed} ({WORKER_DESCRIPTORS} of its own, one for each connection)"),
+        )
+    })
+}
+
+/// A request that is overdue ends with its worker, so it must be slow before.
+pub(crate) fn slow_before_overdue(slow: Duration, request: Duration) -> Option<Fault> {
+    (!request.is_zero() && slow >= request).then(|| {
+        let (slow, request) = (format_duration(slow), format_duration(request));
+        Fault::new(
+            format!("{slow} is not below watchdog.request, {request}"),
+            "nothing lives to be this slow",
+            format!("write less than \"{request}\", or \"0s\" to note nothing"),
+        )
+    })
+}
+
+/// A reply that is never sent was a mistake.
+pub(crate) fn reply_has_deadline(timeout: Duration, on_timeout: &Farewell) -> Option<Fault> {
+    match on_timeout {
+        Farewell::Reply(_) if timeout.is_zero() => Some(Fault::new(
+            "the reply would never be sent: with a timeout of 0s nobody waits too long",
+            "never sent",
+            "remove it, or write a timeout, such as \"10s\"",
+        )),
+        Farewell::Reply(_) | Farewell::Close => None,
+    }
+}
+
+/// A share that is larger than the whole bounds nothing.
+pub(crate) fn share_of_line(per_uid: u32, limit: u32) -> Option<Fault> {
+    (per_uid > limit).then(|| {
+        Fault::new(
+            format!("no effect: one user may have {per_uid} connections in a line of {limit}"),
+            "more than queue.limit",
+            format!("write less than {limit}, 0 for no limit per user, or raise queue.limit"),
+        )
+    })
+}
+
+/// The kernel tells who connects over a Unix socket, and nobody who does over TCP.
+pub(crate) fn has_users(per_uid: u32, listen: &[Address]) -> Option<Fault> {
+    let over_tcp = |address: &Address| match address {
+        Address::Tcp(_) => true,
+        // What a service manager gives may be either.
+        Address::UnixPath { .. } | Address::UnixAbstract(_) | Address::Given(_) => false,
+    };
+    (per_uid > 0 && listen.iter().all(over_tcp)).then(|| {
+        Fault::new(
+            "no effect: this pool listens on TCP alone, where nobody knows the user of a client",
+            "only Unix clients have a user",
+            "remove it, or listen on unix:PATH or unix:@NAME",
+        )
+    })
+}
+
+/// Only a path has an owner, a group and permissions.
+pub(crate) fn has_unix_path(listen: &[Address]) -> Option<Fault> {
+    let is_path = |address: &Address| matches!(address, Address::UnixPath { .. });
+    (!listen.iter().any(is_path)).then(|| {
+        Fault::new(
+            "no effect: this pool listens on no unix:PATH",
+            "only a unix:PATH has this",
+            "remove it, or listen on a unix:PATH",
+        )
+    })
+}
+
+/// The control socket needs a path of its own.
+pub(crate) fn control_is_free<'a>(control: &Path, mut listen: impl Iterator<Item = &'a Address>) -> Option<Fault> {
+    let shown = control.display().to_string();
+    let control = Address::UnixPath { path: control.to_owned(), shown };
+    let (taken, why) =
+        listen.find_map(|address| clash(&control, address, Apart::OtherPool).map(|why| (address, why)))?;
+    let message = format!("the control socket clashes with the listener {taken}: {why}");
+    Some(Fault::new(message, "taken by a pool", "choose another path for one of them"))
+}

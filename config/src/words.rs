@@ -1,0 +1,38 @@
+//! Pairs each word that a key takes with what it means, for reading and for writing.
+
+use crate::checked::{Dispatch, Handoff, LogFormat, LogLevel, OnPoolFailed, Output};
+
+pub(crate) type Words<T> = &'static [(&'static str, T)];
+
+pub(crate) const LOG_LEVELS: Words<LogLevel> = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+pub(crate) const LOG_FORMATS: Words<LogFormat> =
+    &[("auto", LogFormat::Auto), ("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
+
+pub(crate) const ON_POOL_FAILED: Words<OnPoolFailed> = &[("keep", OnPoolFailed::Keep), ("exit", OnPoolFailed::Exit)];
+
+pub(crate) const HANDOFFS: Words<Handoff> = &[("pass", Handoff::Pass)];
+
+pub(crate) const DISPATCHES: Words<Dispatch> =
+    &[("least-loaded", Dispatch::LeastLoaded), ("round-robin", Dispatch::RoundRobin)];
+
+pub(crate) const OUTPUTS: Words<Output> =
+    &[("capture", Output::Capture), ("inherit", Output::Inherit), ("discard", Output::Discard)];
+
+/// Both mean the same while `pass` is the only handoff: a worker says Hello.
+pub(crate) const READY: Words<()> = &[("auto", ()), ("hello", ())];
+
+/// The word for a value.
+///
+/// # Panics
+/// When the value has no word: each table above names every variant.
+pub(crate) fn word_for<T: PartialEq + std::fmt::Debug>(words: Words<T>, value: &T) -> &'static str {
+    let found = words.iter().find(|(_, candidate)| candidate == value);
+    found.map(|(word, _)| *word).unwrap_or_else(|| unreachable!("{value:?} has no word"))
+}
