@@ -1,0 +1,212 @@
+//! Defines the command line: names, flags and their help, in one place.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::control::place::CONTROL_VARIABLE;
+use crate::control::protocol::{ScaleTo, Target};
+
+/// Hosts prefork servers: accepts connections, hands each to the least loaded worker, reloads without losing one.
+#[derive(Debug, Parser)]
+#[command(name = "ostler", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 reload undone, \
+4 timed out, or something was shed, lost or killed during the stop, 5 no supervisor there.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Host the pools of a configuration, or one pool from flags; stays in the foreground
+    ///
+    /// Without a configuration, a command or a listener it hosts the built-in hello server on
+    /// unix:ostler-hello.sock.
+    Run(Run),
+    /// Validate a configuration and print what it means
+    Check(Check),
+    /// Write a commented ostler.toml
+    Init,
+    /// Show the state of a running supervisor
+    Status {
+        /// Print JSON instead of text
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show the last deaths of workers, and what is known about them
+    Deaths {
+        /// Print JSON instead of text
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write the state of everything into the supervisor's log
+    Dump {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Replace all workers by a new generation; undone, with exit code 3, when it does not prove itself
+    Reload {
+        /// Which pools; all when none is named
+        pools: Vec<String>,
+        /// Do not wait for the verdict
+        #[arg(long)]
+        no_wait: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Replace workers by fresh ones of the same generation, and begin with a clean slate
+    ///
+    /// Failures of the past are forgiven: a pool that was given up starts again, and slots that wait for their next try
+    /// don't wait. `ostler recycle` only replaces workers that serve.
+    Restart {
+        /// A pool, or one slot of it
+        #[arg(value_name = "POOL[/SLOT]")]
+        target: Target,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Replace workers that serve, as if they had served enough
+    ///
+    /// Each serves until its replacement is ready, at most reload.surge of the pool change at a time, and a reload goes
+    /// first. Unlike `ostler restart` it forgives no failures: it starts nothing where nobody serves. When a
+    /// replacement does not get ready, the old worker serves on and the exit code is 1.
+    Recycle {
+        /// A pool, or one slot of it
+        #[arg(value_name = "POOL[/SLOT]")]
+        target: Target,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Change the number of workers
+    #[command(allow_negative_numbers = true)]
+    Scale {
+        /// Which pool
+        pool: String,
+        /// The number, or +N or -N
+        #[arg(value_name = "N|+N|-N", value_parser = scale_to)]
+        workers: ScaleTo,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Drain all workers and let clients wait, until `ostler resume`
+    ///
+    /// Answers when the last worker has left. The waiting line keeps its limit and its deadline: see queue.limit and
+    /// queue.timeout.
+    Pause {
+        /// Which pool; all when none is named
+        pool: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Start the workers of a paused pool again
+    ///
+    /// Answers when all of them are ready; with exit code 1 when the pool is given up, with 4 when it takes too long.
+    Resume {
+        /// Which pool; all when none is named
+        pool: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Stop the supervisor, wait for its end, and end with its exit code
+    Stop {
+        /// Do not serve what waits: TERM, two seconds, KILL
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// The built-in hello server, as ostler starts it for a pool without a command
+    #[command(name = crate::driver::HELLO_COMMAND, hide = true)]
+    HelloWorker,
+}
+
+/// How to find the supervisor.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The control socket of the supervisor
+    #[arg(long, value_name = "PATH", env = CONTROL_VARIABLE)]
+    pub(crate) control: Option<PathBuf>,
+    /// The configuration that it runs
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// `ostler run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The configuration; without it ./ostler.toml, if there is one and no --listen or command is given
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where to listen
+    #[arg(
+        long,
+        value_name = "ADDR",
+        help = "Where to listen: unix:PATH, unix:@NAME, tcp:HOST:PORT, tcp:[V6]:PORT or fd:NAME; may be repeated"
+    )]
+    pub(crate) listen: Vec<String>,
+    /// How many workers
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<u32>,
+    /// Connections that one worker holds at a time
+    #[arg(long, value_name = "N")]
+    pub(crate) concurrency: Option<u32>,
+    /// How connections reach the workers: pass
+    #[arg(long, value_name = "MODE")]
+    pub(crate) handoff: Option<String>,
+    /// Where to put the control socket
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+    /// Write a newline to this descriptor once all pools are ready, and close it
+    #[arg(long, value_name = "N")]
+    pub(crate) ready_fd: Option<i32>,
+    /// What a worker runs
+    #[arg(last = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `ostler check`.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The configuration; without it ./ostler.toml
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+fn scale_to(text: &str) -> Result<ScaleTo, String> {
+    let number = |digits: &str| digits.parse::<u32>().map_err(|_| format!("{text:?} is not N, +N or -N"));
+    match text.as_bytes().first() {
+        Some(b'+') => number(&text[1..]).map(ScaleTo::More),
+        Some(b'-') => number(&text[1..]).map(ScaleTo::Fewer),
+        Some(_) | None => number(text).map(ScaleTo::Exactly),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn scale_takes_a_number_or_a_change() {
+        let scaled = |change: &str| match Cli::parse_from(["ostler", "scale", "web", change]).command {
+            Command::Scale { workers, .. } => workers,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(scaled("4"), ScaleTo::Exactly(4));
+        assert_eq!(scaled("+2"), ScaleTo::More(2));
+        assert_eq!(scaled("-1"), ScaleTo::Fewer(1));
+        assert!(Cli::try_parse_from(["ostler", "scale", "web", "many"]).is_err());
+    }
+}

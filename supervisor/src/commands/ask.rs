@@ -1,0 +1,104 @@
+//! The client commands: put one request to a running supervisor and show what it says.
+
+use std::time::SystemTime;
+
+use super::say;
+use crate::cli::Place;
+use crate::control::client::{Answers, AskError, Whereabouts};
+use crate::control::protocol::{Request, Response};
+use crate::exit::ExitCode;
+use crate::{deaths, status};
+
+/// How a report is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Show {
+    Text,
+    Json,
+}
+
+pub(crate) fn status(place: Place, show: Show) -> ExitCode {
+    report(place, &Request::Status, show, status::text)
+}
+
+pub(crate) fn deaths(place: Place, show: Show) -> ExitCode {
+    report(place, &Request::Deaths, show, |json| deaths::text(json, SystemTime::now()))
+}
+
+/// Asks for something that the supervisor knows at once, and shows it.
+fn report(
+    place: Place,
+    request: &Request,
+    show: Show,
+    text: impl FnOnce(&str) -> Result<String, serde_json::Error>,
+) -> ExitCode {
+    let response = whereabouts(place).ask(request).and_then(|mut answers| answers.next_soon());
+    match response {
+        Ok(Response::Report(json)) => match show {
+            Show::Json => say::answer_line(&json),
+            Show::Text => match text(&json) {
+                Ok(text) => say::answer(&text),
+                Err(error) => say::failed(&format!("cannot read the supervisor's answer: {error}; try --json")),
+            },
+        },
+        Ok(Response::Done { text, exit }) => finish(&text, exit),
+        Ok(Response::Progress(_)) => say::failed("the supervisor answered another question than the one that was put"),
+        Err(error) => explain(&error),
+    }
+}
+
+/// Puts a request whose verdict may take a while. On Ctrl-C `on_interrupt` is printed and the supervisor goes on.
+pub(crate) fn ask(place: Place, request: &Request, on_interrupt: &'static str) -> ExitCode {
+    let handler = ctrlc::set_handler(move || {
+        say::complain(on_interrupt);
+        std::process::exit(i32::from(ExitCode::Failed as u8));
+    });
+    if let Err(error) = handler {
+        return say::failed(&format!("cannot prepare for Ctrl-C: {error}"));
+    }
+    match whereabouts(place).ask(request) {
+        Ok(answers) => follow(answers),
+        Err(error) => explain(&error),
+    }
+}
+
+fn follow(mut answers: Answers) -> ExitCode {
+    loop {
+        match answers.next() {
+            // Beside the verdict, which is what a script reads.
+            Ok(Response::Progress(line)) => say::complain_at_length(&format!("{line}\n")),
+            Ok(Response::Done { text, exit }) => return finish(&text, exit),
+            Ok(Response::Report(_)) => {
+                return say::failed("the supervisor answered another question than the one that was put");
+            }
+            Err(error) => return explain(&error),
+        }
+    }
+}
+
+fn whereabouts(place: Place) -> Whereabouts {
+    Whereabouts { control: place.control, config: place.config }
+}
+
+fn finish(text: &str, exit: u8) -> ExitCode {
+    let code = [ExitCode::Done, ExitCode::Undone, ExitCode::Incomplete, ExitCode::Usage, ExitCode::Nobody]
+        .into_iter()
+        .find(|code| *code as u8 == exit)
+        .unwrap_or(ExitCode::Failed);
+    if code == ExitCode::Done {
+        return say::answer_line(text);
+    }
+    say::complain(text);
+    code
+}
+
+fn explain(error: &AskError) -> ExitCode {
+    say::complain(&error.to_string());
+    match error {
+        AskError::Nobody(_) => ExitCode::Nobody,
+        AskError::Late(_) => ExitCode::Incomplete,
+        AskError::Several(_) | AskError::Config(..) => ExitCode::Usage,
+        AskError::NotYours { .. } | AskError::Message(..) | AskError::Broken(..) | AskError::NoAnswer(_) => {
+            ExitCode::Failed
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Carries out each command.
+
+pub(crate) mod ask;
+pub(crate) mod check;
+pub(crate) mod init;
+pub(crate) mod run;
+pub(crate) mod say;

@@ -1,0 +1,147 @@
+//! Asks a running supervisor, and finds it first.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::unistd::{Uid, User};
+use ostler_shared::stream::{Flushed, FrameReader, FrameWriter, Next, StreamError};
+
+use super::place;
+use super::protocol::{BadMessage, RESPONSE_MAX, Request, Response, decode, encode};
+
+/// How long a supervisor may take to answer a question that needs no waiting.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why a supervisor was not asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    /// Nobody is there.
+    #[error("no supervisor {0}: start one with `ostler run`, or name its control socket with --control PATH")]
+    Nobody(String),
+    /// There are several.
+    #[error("several supervisors are running; name one with --control:\n{}", .0.iter().map(|path| format!("  {}", path.display())).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<PathBuf>),
+    /// It belongs to another user.
+    #[error("the supervisor at {} belongs to {owner}: run this as {owner} or as root", path.display())]
+    NotYours {
+        /// Its control socket.
+        path: PathBuf,
+        /// Its user.
+        owner: String,
+    },
+    /// The configuration that would tell where it is can't be read.
+    #[error("cannot read {path}: {1}; name the control socket with --control PATH", path = .0.display())]
+    Config(PathBuf, #[source] io::Error),
+    /// It does not speak as we do.
+    #[error("cannot understand the supervisor at {path}: {1}", path = .0.display())]
+    Message(PathBuf, #[source] BadMessage),
+    /// The connection failed.
+    #[error("lost the supervisor at {path}: {1}", path = .0.display())]
+    Broken(PathBuf, #[source] StreamError),
+    /// It does not answer in time.
+    #[error("the supervisor at {} did not answer within {ANSWER_WITHIN:?}: is it stopped, or the machine overloaded?", .0.display())]
+    Late(PathBuf),
+    /// It went away without an answer.
+    #[error("the supervisor at {} went away without an answer", .0.display())]
+    NoAnswer(PathBuf),
+}
+
+/// Where to look, in the order of the contract.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Whereabouts {
+    /// `--control` or `OSTLER_CONTROL`.
+    pub(crate) control: Option<PathBuf>,
+    /// `-c FILE`.
+    pub(crate) config: Option<PathBuf>,
+}
+
+impl Whereabouts {
+    fn find(&self) -> Result<PathBuf, AskError> {
+        if let Some(path) = &self.control {
+            return Ok(path.clone());
+        }
+        let file = self.config.clone().or_else(|| Some(PathBuf::from("ostler.toml")).filter(|path| path.exists()));
+        if let Some(file) = file {
+            // Only where it is counts here: a file with mistakes still says that, and `reload` gives the verdict.
+            match ostler_config::control_path(&file) {
+                Ok(Some(control)) => return Ok(control),
+                Ok(None) => {}
+                Err(error) if self.config.is_some() => return Err(AskError::Config(file, error)),
+                Err(_) => {}
+            }
+        }
+        let dir = place::default_directory();
+        let mut alive: Vec<PathBuf> = place::sockets_in_default_directory();
+        alive.retain(|path| !matches!(UnixStream::connect(path), Err(error) if is_nobody(&error)));
+        match alive.as_slice() {
+            [] => Err(AskError::Nobody(format!("in {}", dir.display()))),
+            [one] => Ok(one.clone()),
+            _ => Err(AskError::Several(alive)),
+        }
+    }
+
+    /// Finds the supervisor and puts a request to it.
+    pub(crate) fn ask(&self, request: &Request) -> Result<Answers, AskError> {
+        let path = self.find()?;
+        let stream = UnixStream::connect(&path).map_err(|error| explain(&path, &error))?;
+        let mut answers = Answers { stream, reader: FrameReader::new(RESPONSE_MAX), path };
+        let mut writer = FrameWriter::default();
+        writer.push(&encode(request));
+        match writer.flush(&mut answers.stream) {
+            Ok(Flushed::All | Flushed::Blocked) => Ok(answers),
+            // It may have refused us already, and said why.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(answers),
+            Err(error) => Err(AskError::Broken(answers.path, error.into())),
+        }
+    }
+}
+
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+}
+
+fn explain(path: &Path, error: &io::Error) -> AskError {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        let owner = std::fs::metadata(path).or_else(|_| std::fs::metadata(path.parent().unwrap_or(path)));
+        let owner = owner.map_or_else(|_| "another user".to_owned(), |found| user_name(found.uid()));
+        return AskError::NotYours { path: path.to_owned(), owner };
+    }
+    AskError::Nobody(format!("at {} ({error})", path.display()))
+}
+
+/// A user as people know it.
+pub(crate) fn user_name(uid: u32) -> String {
+    match User::from_uid(Uid::from_raw(uid)) {
+        Ok(Some(user)) => user.name,
+        Ok(None) | Err(_) => format!("uid {uid}"),
+    }
+}
+
+/// What the supervisor says to one request.
+pub(crate) struct Answers {
+    stream: UnixStream,
+    reader: FrameReader,
+    path: PathBuf,
+}
+
+impl Answers {
+    /// The next response; waits as long as the supervisor takes.
+    pub(crate) fn next(&mut self) -> Result<Response, AskError> {
+        match self.reader.next(&mut self.stream) {
+            Ok(Next::Frame(frame)) => decode(&frame).map_err(|error| AskError::Message(self.path.clone(), error)),
+            Ok(Next::Later) => Err(AskError::Late(self.path.clone())),
+            Ok(Next::End) => Err(AskError::NoAnswer(self.path.clone())),
+            Err(error) => Err(AskError::Broken(self.path.clone(), error)),
+        }
+    }
+
+    /// The next response, for questions that are answered at once.
+    pub(crate) fn next_soon(&mut self) -> Result<Response, AskError> {
+        let set = self.stream.set_read_timeout(Some(ANSWER_WITHIN));
+        set.map_err(|error| AskError::Broken(self.path.clone(), error.into()))?;
+        self.next()
+    }
+}

@@ -1,0 +1,258 @@
+//! Prepares a worker: its mailbox, its channels, its environment; then forks.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::resource::Resource;
+use nix::sys::socket::{Shutdown, shutdown};
+use ostler_config::checked::{Bound, Inherit, Output, Pool, Process, Program};
+use ostler_pool::{PoolNo, Settings};
+use ostler_shared::region::Shared;
+use ostler_shared::ring::Capacity;
+use ostler_shared::wire::{Marks, PROTOCOL, Welcome};
+use ostler_shared::{WorkerId, WorkerName, env, packet};
+
+use super::child::{self, Identity, Limit, Prepared};
+use super::limits::Inherited;
+use super::link::{Link, Manners};
+use super::output::{LastWords, Pipe};
+use super::rings::Rings;
+
+/// The hidden subcommand that makes this binary a hello server.
+pub(crate) const HELLO_COMMAND: &str = "hello-worker";
+/// Variables that speak of the supervisor and would mislead a worker.
+const NOT_INHERITED: [&str; 8] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "LISTEN_FDNAMES",
+    "FDSTORE",
+];
+
+/// Variables that speak of a user, in the order of [`user_variables`].
+const USER_VARIABLES: [&str; 3] = ["HOME", "LOGNAME", "USER"];
+
+/// The worker that is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order<'a> {
+    pub(crate) worker: WorkerId,
+    pub(crate) pool: PoolNo,
+    pub(crate) name: &'a WorkerName,
+    pub(crate) settings: &'a Arc<Settings>,
+}
+
+/// Makes a worker process.
+///
+/// # Errors
+/// Whatever a system call on the way answered, as a text for the log; nothing is left behind.
+pub(crate) fn spawn(order: &Order<'_>, limits: Inherited, rings: &mut Rings) -> io::Result<Link> {
+    let Order { worker, pool, name, settings } = *order;
+    let config = &settings.pool;
+    let (mailbox, mailbox_reader) = packet::pair()?;
+    // The worker can't write to us through its mailbox, nor filter what we read back from it.
+    shutdown(mailbox.as_raw_fd(), Shutdown::Read)?;
+    ostler_shared::sys::socket::lock_filter(mailbox_reader.as_fd())?;
+    let (control, control_worker) = packet::pair()?;
+    let Shared { side, region, gauges } = Shared::create(ring_capacity(config))?;
+    let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+    let (exec, error_pipe) = io::pipe()?;
+    let (output, output_worker) = stream(config, io::stdout().as_fd())?;
+    let (errors, errors_worker) = stream(config, io::stderr().as_fd())?;
+    let null = std::fs::File::open("/dev/null")?;
+    let descriptors = vec![
+        child::source(null.as_fd())?,
+        child::source(output_worker.as_fd())?,
+        child::source(errors_worker.as_fd())?,
+        child::source(mailbox_reader.as_fd())?,
+        child::source(control_worker.as_fd())?,
+        child::source(region.as_fd())?,
+        child::source(gauges.as_fd())?,
+        child::source(doorbell.as_fd())?,
+    ];
+    let prepared = Prepared {
+        program: program_path(config)?,
+        arguments: arguments(config)?,
+        environment: environment(&config.process, of_protocol(name))?,
+        limits: limits_of(&config.process, limits),
+        nice: config.process.nice,
+        umask: config.process.umask,
+        identity: identity(&config.process),
+        directory: directory(&config.process)?,
+        new_privileges: config.process.new_privileges,
+        descriptors,
+        error_pipe: child::source(error_pipe.as_fd())?,
+    };
+    set_nonblocking(&exec)?;
+    let (pid, pidfd) = child::fork_exec(&prepared)?;
+    Ok(Link {
+        name: name.clone(),
+        pool,
+        settings: Arc::clone(settings),
+        pid,
+        pidfd,
+        mailbox,
+        mailbox_reader,
+        control,
+        ring: rings.open(worker, side),
+        doorbell,
+        asked: None,
+        exec: Some(exec),
+        output: output.map(Pipe::new),
+        errors: errors.map(Pipe::new),
+        last_words: LastWords::default(),
+        manners: Manners::Stranger,
+        welcome: Welcome {
+            protocol: PROTOCOL,
+            concurrency: config.concurrency,
+            drain_timeout_ms: milliseconds(config.drain.timeout),
+            heartbeat_ms: milliseconds(config.watchdog.heartbeat),
+            marks: marks(config),
+        },
+        sent: None,
+        portrait: Vec::new(),
+        ended: None,
+    })
+}
+
+/// Marks cost the worker something per request.
+fn marks(config: &Pool) -> Marks {
+    let watchdog = &config.watchdog;
+    if watchdog.request.is_zero() && watchdog.slow.is_zero() { Marks::Unread } else { Marks::Read }
+}
+
+fn milliseconds(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A record for every connection that the worker may be handed: credit returns only with a record.
+fn ring_capacity(config: &Pool) -> Capacity {
+    let credit = config.concurrency.saturating_add(config.prefetch);
+    Capacity::at_least(credit).expect("the configuration bounds concurrency and prefetch")
+}
+
+fn program_path(config: &Pool) -> io::Result<CString> {
+    match &config.program {
+        // Always this very binary, even when the file was replaced meanwhile.
+        Program::Hello => c_string(OsStr::new("/proc/self/exe")),
+        Program::Command(words) => found(&words[0], &config.process),
+    }
+}
+
+/// Looked up each time: what PATH finds may have been replaced. When it finds nothing, execve says so.
+pub(super) fn found(program: &OsStr, process: &Process) -> io::Result<CString> {
+    let found = ostler_config::find_program(program, process);
+    c_string(found.as_deref().map_or(program, |path| path.as_os_str()))
+}
+
+pub(super) fn directory(process: &Process) -> io::Result<Option<CString>> {
+    process.cwd.as_ref().map(|dir| c_string(dir.as_os_str())).transpose()
+}
+
+fn arguments(config: &Pool) -> io::Result<Vec<CString>> {
+    match &config.program {
+        Program::Hello => ["ostler", HELLO_COMMAND].iter().map(|word| c_string(OsStr::new(word))).collect(),
+        Program::Command(words) => words.iter().map(|word| c_string(word)).collect(),
+    }
+}
+
+fn of_protocol(name: &WorkerName) -> impl Iterator<Item = (OsString, OsString)> {
+    let protocol = [
+        (env::PROTOCOL, PROTOCOL.to_string()),
+        (env::POOL, name.pool.to_string()),
+        (env::WORKER, format!("{}.{}", name.slot, name.generation)),
+        (env::FDS, env::fds()),
+    ];
+    protocol.into_iter().map(|(key, value)| (OsString::from(key), OsString::from(value)))
+}
+
+/// What a child of ours finds in its environment: what we have ourselves, what the file says, and what is `from_us`.
+pub(super) fn environment(
+    process: &Process,
+    from_us: impl Iterator<Item = (OsString, OsString)>,
+) -> io::Result<Vec<CString>> {
+    let inherited = std::env::vars_os().filter(|(key, _)| is_inherited(key, process));
+    let user = user_variables(process).filter(|(key, _)| !process.env.contains_key(*key));
+    let user = user.map(|(key, value)| (OsString::from(key), value));
+    let own = process.env.iter().map(|(key, value)| (OsString::from(key), OsString::from(value)));
+    inherited
+        .chain(user)
+        .chain(own)
+        .chain(from_us)
+        .map(|(key, value)| c_string(&OsString::from_vec([key.as_bytes(), b"=", value.as_bytes()].concat())))
+        .collect()
+}
+
+fn is_inherited(key: &OsStr, process: &Process) -> bool {
+    let kept = match &process.env_keep {
+        Inherit::Everything => true,
+        Inherit::Only(names) => key.to_str().is_some_and(|key| names.contains(key)),
+    };
+    let of_another_user = process.user.is_some() && USER_VARIABLES.iter().any(|name| key == *name);
+    kept && !of_another_user
+        && !key.as_bytes().starts_with(b"OSTLER_")
+        && !NOT_INHERITED.iter().any(|name| key == *name)
+        && !process.env.contains_key(&*key.to_string_lossy())
+}
+
+/// What a login would say of the user, where one is configured: with those of root, many programs would look for their
+/// files where they may not.
+fn user_variables(process: &Process) -> impl Iterator<Item = (&'static str, OsString)> {
+    let entry = process.user.as_ref().and_then(|account| account.entry.as_ref());
+    let values = entry.map(|entry| [entry.home.clone().into_os_string(), (&entry.name).into(), (&entry.name).into()]);
+    values.into_iter().flat_map(|values| USER_VARIABLES.into_iter().zip(values))
+}
+
+pub(super) fn identity(process: &Process) -> Identity {
+    let Process { user, group, groups, .. } = process;
+    Identity { uid: user.as_ref().map(|account| account.uid), gid: *group, groups: groups.clone() }
+}
+
+/// That of descriptors, then those of `process.limits` in their order: [`super::failure`] finds them by their place.
+/// One above the hard limit is for those who may raise it; setrlimit says so.
+pub(super) fn limits_of(process: &Process, inherited: Inherited) -> Vec<Limit> {
+    let (soft, hard) = process.nofile.map_or((inherited.soft, inherited.hard), |nofile| (nofile, nofile));
+    let descriptors = Limit { resource: Resource::RLIMIT_NOFILE, soft, hard };
+    let others = process.limits.iter().map(|(limit, bound)| {
+        let value = match bound {
+            Bound::At(value) => *value,
+            Bound::Unlimited => libc::RLIM_INFINITY,
+        };
+        Limit { resource: limit.resource(), soft: value, hard: value }
+    });
+    [descriptors].into_iter().chain(others).collect()
+}
+
+/// The supervisor's and the worker's end of a log stream.
+fn stream(config: &Pool, inherited: std::os::fd::BorrowedFd<'_>) -> io::Result<(Option<io::PipeReader>, OwnedFd)> {
+    match config.output {
+        Output::Capture => {
+            let (reader, writer) = io::pipe()?;
+            set_nonblocking(&reader)?;
+            if let Some(account) = &config.process.user {
+                // Its own, or it could not open /dev/stderr. Who may not give it away loses only that.
+                let _given = std::os::unix::fs::fchown(&writer, Some(account.uid), None);
+            }
+            Ok((Some(reader), writer.into()))
+        }
+        Output::Inherit => Ok((None, inherited.try_clone_to_owned()?)),
+        Output::Discard => Ok((None, std::fs::File::options().write(true).open("/dev/null")?.into())),
+    }
+}
+
+pub(super) fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+pub(super) fn c_string(text: &OsStr) -> io::Result<CString> {
+    Ok(CString::new(text.as_bytes())?)
+}

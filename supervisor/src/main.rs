@@ -1,0 +1,59 @@
+//! ostler: accepts connections and hands each one to the least loaded worker process.
+
+mod cli;
+mod commands;
+mod control;
+mod deaths;
+mod driver;
+mod exit;
+mod hello;
+mod inherited;
+mod logging;
+mod report;
+mod status;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use commands::ask::{Show, ask};
+use control::protocol::{Pace, Request, Wait};
+
+fn main() -> std::process::ExitCode {
+    let code = match Cli::parse().command {
+        Command::Run(options) => commands::run::run(options),
+        Command::Check(options) => commands::check::check(options),
+        Command::Init => commands::init::init(),
+        Command::Status { json, place } => commands::ask::status(place, if json { Show::Json } else { Show::Text }),
+        Command::Deaths { json, place } => commands::ask::deaths(place, if json { Show::Json } else { Show::Text }),
+        Command::Dump { place } => {
+            ask(place, &Request::Dump, "stopped waiting; the state may be in the log all the same")
+        }
+        Command::Reload { pools, no_wait, place } => {
+            let wait = if no_wait { Wait::No } else { Wait::ForVerdict };
+            ask(place, &Request::Reload { pools, wait }, "stopped waiting; the reload goes on (see `ostler status`)")
+        }
+        Command::Restart { target, place } => {
+            let request = Request::Restart { pool: target.pool.to_string(), slot: target.slot.map(|slot| slot.0) };
+            ask(place, &request, "stopped waiting; the restart goes on (see `ostler status`)")
+        }
+        Command::Recycle { target, place } => {
+            let request = Request::Recycle { pool: target.pool.to_string(), slot: target.slot.map(|slot| slot.0) };
+            ask(place, &request, "stopped waiting; the recycling goes on (see `ostler status`)")
+        }
+        Command::Scale { pool, workers, place } => {
+            ask(place, &Request::Scale { pool, change: workers }, "stopped waiting; see `ostler status`")
+        }
+        Command::Pause { pool, place } => {
+            ask(place, &Request::Pause { pool }, "stopped waiting; the pause goes on (see `ostler status`)")
+        }
+        Command::Resume { pool, place } => {
+            ask(place, &Request::Resume { pool }, "stopped waiting; the workers come back (see `ostler status`)")
+        }
+        Command::Stop { now, place } => {
+            let pace = if now { Pace::Now } else { Pace::Graceful };
+            ask(place, &Request::Stop { pace }, "stopped waiting; the supervisor goes on stopping")
+        }
+        Command::HelloWorker => return hello::main(),
+    };
+    code.into()
+}

@@ -1,0 +1,314 @@
+//! Shows the state of everything: as JSON for programs, as a table for people.
+
+use std::time::Duration;
+
+use ostler_pool::{
+    Exit, Moment, PoolNo, PoolSnapshot, PoolState, Quantile, ReloadOutcome, WorkerSnapshot, WorkerState,
+};
+use ostler_shared::WorkerId;
+use serde::{Deserialize, Serialize};
+
+/// What the driver knows besides the pools' snapshot.
+pub(crate) struct Facts<'a> {
+    pub(crate) uptime: Duration,
+    pub(crate) now: Moment,
+    pub(crate) state: &'static str,
+    pub(crate) pools: &'a [PoolSnapshot],
+    pub(crate) listeners: &'a dyn Fn(PoolNo) -> Vec<String>,
+    pub(crate) process: &'a dyn Fn(WorkerId) -> Option<Process>,
+}
+
+/// A worker's process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    /// Connections in its mailbox, unclaimed.
+    pub(crate) depth: u64,
+}
+
+/// `ostler status --json`; what is not measured is null.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Status {
+    version: String,
+    pid: u32,
+    uptime_s: f64,
+    state: String,
+    pools: Vec<PoolStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct PoolStatus {
+    name: String,
+    state: String,
+    generation: u32,
+    handoff: String,
+    listeners: Vec<String>,
+    target: u32,
+    accepted: u64,
+    done: u64,
+    lost: u64,
+    shed: ShedStatus,
+    waiting: u64,
+    claimed: u64,
+    handed: u64,
+    recalled: u64,
+    redelivered: u64,
+    queue: QueueStatus,
+    service_ms: QuantileStatus,
+    reload: ReloadStatus,
+    workers: Vec<WorkerStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct ShedStatus {
+    queue_full: u64,
+    queue_timeout: u64,
+    client_gone: u64,
+    per_uid: u64,
+    stopping: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct QueueStatus {
+    length: u64,
+    limit: u32,
+    delay_ms: QuantileStatus,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct QuantileStatus {
+    p50: Option<f64>,
+    p99: Option<f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct ReloadStatus {
+    last: String,
+    reason: Option<String>,
+    generation: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct WorkerStatus {
+    slot: u32,
+    generation: u32,
+    id: Option<u64>,
+    pid: Option<i32>,
+    state: String,
+    claimed: u64,
+    waiting: u64,
+    done: u64,
+    capacity: u32,
+    age_s: Option<f64>,
+    rss_bytes: Option<u64>,
+    restarts: u32,
+    last_exit: Option<ExitStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct ExitStatus {
+    code: Option<i32>,
+    signal: Option<i32>,
+    at_s: f64,
+}
+
+/// The state as JSON.
+pub(crate) fn json(facts: &Facts<'_>) -> String {
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_s: seconds(facts.uptime),
+        state: facts.state.to_owned(),
+        pools: facts.pools.iter().map(|pool| pool_status(facts, pool)).collect(),
+    };
+    serde_json::to_string(&status).expect("numbers and strings are JSON")
+}
+
+fn pool_status(facts: &Facts<'_>, pool: &PoolSnapshot) -> PoolStatus {
+    let workers: Vec<WorkerStatus> = pool.workers.iter().map(|worker| worker_status(facts, worker)).collect();
+    let depths: u64 = workers.iter().map(|worker| worker.waiting).sum();
+    let (last, reason) = match &pool.reload {
+        ReloadOutcome::None => ("none", None),
+        ReloadOutcome::Ok => ("ok", None),
+        ReloadOutcome::Undone(setback) => ("undone", Some(crate::report::reason(setback))),
+    };
+    PoolStatus {
+        name: pool.name.to_string(),
+        state: pool_state(pool.state).to_owned(),
+        generation: pool.generation.0,
+        handoff: "pass".to_owned(),
+        listeners: (facts.listeners)(pool.no),
+        target: pool.target,
+        accepted: pool.accepted,
+        done: pool.done,
+        lost: pool.lost,
+        shed: ShedStatus {
+            queue_full: pool.shed.queue_full,
+            queue_timeout: pool.shed.queue_timeout,
+            client_gone: pool.shed.client_gone,
+            per_uid: pool.shed.per_uid,
+            stopping: pool.shed.stopping,
+        },
+        waiting: pool.in_line + depths,
+        claimed: pool.outstanding - depths,
+        handed: pool.handed,
+        recalled: pool.recalled,
+        redelivered: pool.redelivered,
+        queue: QueueStatus { length: pool.in_line, limit: pool.queue_limit, delay_ms: quantiles(pool.queue_delay) },
+        service_ms: quantiles(pool.service),
+        reload: ReloadStatus { last: last.to_owned(), reason, generation: pool.generation.0 },
+        workers,
+    }
+}
+
+fn worker_status(facts: &Facts<'_>, worker: &WorkerSnapshot) -> WorkerStatus {
+    let process = worker.id.and_then(|id| (facts.process)(id));
+    // A mailbox never holds more than was handed; if it seems to, the worker is telling tales of its own.
+    let waiting = process.map_or(0, |process| process.depth).min(worker.outstanding);
+    WorkerStatus {
+        slot: worker.slot.0,
+        generation: worker.generation.0,
+        id: worker.id.map(|id| id.0),
+        pid: process.map(|process| process.pid),
+        state: worker_state(worker.state).to_owned(),
+        claimed: worker.outstanding - waiting,
+        waiting,
+        done: worker.done,
+        capacity: worker.capacity,
+        age_s: worker.id.map(|_| seconds(worker.age)),
+        rss_bytes: process.and_then(|process| resident_bytes(process.pid)),
+        restarts: worker.restarts,
+        last_exit: worker.last_exit.map(|(exit, at)| {
+            let (code, signal) = match exit {
+                Exit::Code(code) => (Some(code), None),
+                Exit::Signal(signal) => (None, Some(signal)),
+            };
+            let at_s = seconds(facts.uptime) - seconds(facts.now.since(at));
+            ExitStatus { code, signal, at_s: round3(at_s) }
+        }),
+    }
+}
+
+/// Second field of /proc/PID/statm, in pages (proc(5)); counters only, so reading it does not wait.
+fn resident_bytes(pid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * page.unsigned_abs())
+}
+
+fn quantiles(told: Option<Quantile>) -> QuantileStatus {
+    let ms = |length: Duration| round3(length.as_secs_f64() * 1e3);
+    QuantileStatus { p50: told.map(|quantile| ms(quantile.p50)), p99: told.map(|quantile| ms(quantile.p99)) }
+}
+
+fn seconds(length: Duration) -> f64 {
+    round3(length.as_secs_f64())
+}
+
+fn round3(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+pub(crate) fn pool_state(state: PoolState) -> &'static str {
+    match state {
+        PoolState::Starting => "starting",
+        PoolState::Ready => "ready",
+        PoolState::Degraded => "degraded",
+        PoolState::Failed => "failed",
+        PoolState::Paused => "paused",
+        PoolState::Draining => "draining",
+        PoolState::Stopped => "stopped",
+    }
+}
+
+pub(crate) fn worker_state(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Starting => "starting",
+        WorkerState::Ready => "ready",
+        WorkerState::Draining => "draining",
+        WorkerState::Leaving => "leaving",
+        WorkerState::BackOff => "backoff",
+    }
+}
+
+// ── for people ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/// The state as text of at most 80 columns; what is wrong comes first.
+///
+/// # Errors
+/// When `json` is not a status of this release.
+pub(crate) fn text(json: &str) -> Result<String, serde_json::Error> {
+    let status: Status = serde_json::from_str(json)?;
+    let mut lines = vec![format!(
+        "ostler {} pid {} · {} · up {}",
+        status.version,
+        status.pid,
+        status.state,
+        ostler_config::format_duration(Duration::from_secs(status.uptime_s.max(0.0) as u64))
+    )];
+    for pool in &status.pools {
+        lines.extend(troubles(pool));
+    }
+    for pool in &status.pools {
+        lines.push(String::new());
+        lines.extend(pool_lines(pool));
+    }
+    Ok(lines.join("\n") + "\n")
+}
+
+fn troubles(pool: &PoolStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    if matches!(pool.state.as_str(), "degraded" | "failed") {
+        lines.push(format!("! pool {} is {}: see `worker` lines and the log", pool.name, pool.state));
+    }
+    if pool.state == "paused" {
+        lines.push(format!("! pool {0} is paused, {1} wait: `ostler resume {0}`", pool.name, pool.waiting));
+    }
+    if let Some(reason) = &pool.reload.reason {
+        let first = reason.lines().next().unwrap_or_default();
+        lines.push(format!("! pool {}: the last reload was undone: {first}", pool.name));
+    }
+    if pool.queue.length >= u64::from(pool.queue.limit) {
+        lines.push(format!("! pool {}: the waiting line is full ({})", pool.name, pool.queue.limit));
+    }
+    lines
+}
+
+fn pool_lines(pool: &PoolStatus) -> Vec<String> {
+    let shed = &pool.shed;
+    let shed_total = shed.queue_full + shed.queue_timeout + shed.client_gone + shed.per_uid + shed.stopping;
+    let ms = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}ms"));
+    let mut lines = vec![
+        format!("pool {} · {} · generation {} · {}", pool.name, pool.state, pool.generation, pool.listeners.join(" ")),
+        format!(
+            "  accepted {} · done {} · lost {} · shed {shed_total} · waiting {} · claimed {}",
+            pool.accepted, pool.done, pool.lost, pool.waiting, pool.claimed
+        ),
+        format!(
+            "  line p50 {} p99 {} · service p50 {} p99 {} (last minute)",
+            ms(pool.queue.delay_ms.p50),
+            ms(pool.queue.delay_ms.p99),
+            ms(pool.service_ms.p50),
+            ms(pool.service_ms.p99)
+        ),
+        format!(
+            "  {:<14} {:>8} {:<9} {:>9} {:>10} {:>8} {:>8}",
+            "worker", "pid", "state", "load", "done", "rss", "restarts"
+        ),
+    ];
+    lines.extend(pool.workers.iter().map(|worker| {
+        let dash = || "-".to_owned();
+        format!(
+            "  {:<14} {:>8} {:<9} {:>9} {:>10} {:>8} {:>8}",
+            format!("{}/{}.{}", pool.name, worker.slot, worker.generation),
+            worker.pid.map_or_else(dash, |pid| pid.to_string()),
+            worker.state,
+            format!("{}/{}", worker.claimed + worker.waiting, worker.capacity),
+            worker.done,
+            worker.rss_bytes.map_or_else(dash, |bytes| format!("{:.1}M", bytes as f64 / 1024.0 / 1024.0)),
+            worker.restarts,
+        )
+    }));
+    lines
+}
