@@ -1,0 +1,38 @@
+//! Finds the programs under test: the ones of the same target directory and profile as the running test.
+
+use std::path::PathBuf;
+
+/// The `ostler` binary; `OSTLER_BIN` overrides it.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn ostler() -> PathBuf {
+    std::env::var_os("OSTLER_BIN").map_or_else(|| program("ostler"), PathBuf::from)
+}
+
+/// A program of this workspace by name.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let running = std::env::current_exe().expect("a running program has a path");
+    let mut dir = running.parent().expect("a program lies in a directory");
+    // Tests lie in `deps`, programs one above.
+    if dir.ends_with("deps") {
+        dir = dir.parent().expect("deps lies in the profile's directory");
+    }
+    let path = dir.join(name);
+    assert!(path.is_file(), "{} is missing: run tests/run, or cargo build --workspace --release first", path.display());
+    path
+}
+
+/// The root of the workspace.
+///
+/// # Panics
+/// When this crate does not lie in it.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").to_owned()
+}

@@ -1,0 +1,95 @@
+//! Says how the test programs are started.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::place;
+
+/// The edge of a test program: an error is said in words, not in Rust.
+#[must_use]
+pub fn edge(ended: Result<(), Box<dyn Error>>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The command of a worker that takes `ms` to become ready.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn slow_start(ms: u64) -> Vec<String> {
+    vec![path("slow_start"), ms.to_string()]
+}
+
+/// The command of a worker that ends with exit code 3 so many milliseconds after it was READY; `how` is `serving` or `idle`.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn short_lived(how: &str, ms: u64) -> Vec<String> {
+    vec![path("short_lived"), how.to_owned(), ms.to_string()]
+}
+
+/// The command of a worker that keeps `each` bytes of every connection, up to `most`.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn leaky(each: u64, most: u64) -> Vec<String> {
+    vec![path("leaky"), each.to_string(), most.to_string()]
+}
+
+/// The same as `slow_start` with async handlers, on two threads.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn tokio_worker(ms: u64) -> Vec<String> {
+    vec![path("tokio_worker"), ms.to_string()]
+}
+
+/// The command of a worker that opens all descriptors it can get; `how` is `return` or `leak`.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn fd_glutton(how: &str) -> Vec<String> {
+    vec![path("fd_glutton"), how.to_owned()]
+}
+
+/// The command of a worker that breaks the protocol in this way as long as the file `peace` does not exist.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn hostile(mode: &str, peace: &Path) -> Vec<String> {
+    // An ignored signal stays ignored across exec; it is set for the hostile time only.
+    let trap = match mode {
+        "ignores_term" => r#"[ -e "$2" ] || trap "" TERM; "#,
+        "lies_and_ignores_term" | "completes_after_its_control_is_shut" => r#"[ -e "$2" ] || trap "" TERM ABRT; "#,
+        _ => "",
+    };
+    // 3 is the mailbox, 4 the control channel (ostler_shared::env).
+    let script = format!(r#"{trap}exec "$0" "$1" "$2" 0<&4 1<&3"#);
+    let sh = ["/bin/sh".to_owned(), "-c".to_owned(), script];
+    sh.into_iter().chain([path("hostile"), mode.to_owned(), peace.display().to_string()]).collect()
+}
+
+/// A command as TOML writes it.
+///
+/// # Panics
+/// Never: texts can be written as JSON, which is TOML here.
+#[must_use]
+pub fn toml(command: &[String]) -> String {
+    serde_json::to_string(command).expect("texts can be written")
+}
+
+fn path(name: &str) -> String {
+    place::program(name).display().to_string()
+}

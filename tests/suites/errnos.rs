@@ -1,0 +1,103 @@
+//! What does the supervisor do when a system call fails, whichever of them and however?
+//!
+//! The rows are data (`errnos/rows.rs`), the cases are their combinations, and `docs/errors.md` is printed from them.
+
+#[path = "errnos/inn.rs"]
+mod inn;
+#[path = "errnos/page.rs"]
+mod page;
+#[path = "errnos/rows.rs"]
+mod rows;
+
+use inn::Inn;
+use ostler_tests::deadline::alone;
+use rows::{ENDINGS, Row, STARTS};
+
+/// Tries every case of some rows on one supervisor, which has to survive them all.
+fn are_survived(rows: &[Row]) {
+    are_survived_by("umask = \"022\"", rows);
+}
+
+/// The same of workers that are given this.
+fn are_survived_by(process: &str, rows: &[Row]) {
+    let _machine = alone();
+    let mut inn = Inn::open(process);
+    for row in rows {
+        for errno in row.errnos {
+            for when in row.when {
+                eprintln!("{}: {} answers {errno} ({when})", row.during, row.calls);
+                inn.suffer(row, errno, when);
+            }
+        }
+    }
+    inn.close();
+}
+
+#[test]
+fn connections_are_accepted_and_handed_over_in_spite_of_errors() {
+    are_survived(rows::CONNECTIONS);
+}
+
+#[test]
+fn the_loop_survives_errors_of_its_own() {
+    are_survived(rows::LOOP);
+}
+
+#[test]
+fn a_worker_that_cannot_be_started_is_tried_again() {
+    are_survived(rows::SPAWNS);
+}
+
+#[test]
+fn a_child_that_fails_before_its_program_runs_is_tried_again() {
+    are_survived(rows::CHILDREN);
+}
+
+#[test]
+fn a_child_that_cannot_become_its_user_is_tried_again() {
+    if nix::unistd::geteuid().is_root() {
+        return are_survived_by(inn::SOMEBODY_ELSE, rows::IDENTITIES);
+    }
+    // Who can't try it is not let into it either.
+    inn::is_refused(inn::SOMEBODY_ELSE);
+}
+
+#[test]
+fn a_death_is_taken_in_in_spite_of_errors() {
+    are_survived(rows::DEATHS);
+}
+
+#[test]
+fn clients_of_the_control_socket_suffer_their_errors_alone() {
+    are_survived(rows::COMMANDS);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_nobody() {
+    are_survived(rows::LOG);
+}
+
+#[test]
+fn a_start_that_fails_says_why_and_leaves_nothing() {
+    for row in STARTS {
+        for errno in row.errnos {
+            eprintln!("{}: {} answers {errno}", row.during, row.calls);
+            inn::start(row, errno);
+        }
+    }
+}
+
+#[test]
+fn a_supervisor_that_ends_in_spite_of_errors_ends_as_it_says() {
+    for row in ENDINGS {
+        for errno in row.errnos {
+            eprintln!("{}: {} answers {errno}", row.during, row.calls);
+            inn::end(row, errno);
+        }
+    }
+}
+
+#[test]
+fn the_page_of_errors_is_printed_from_these_rows() {
+    page::compare();
+}
