@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::Shed;
+use crate::reason::Shed;
 
 /// The totals of one pool since the supervisor started.
 #[derive(Debug, Default, Clone)]

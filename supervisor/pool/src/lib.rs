@@ -8,28 +8,34 @@
 //! in our own books is a panic, in production too (I1).
 #![forbid(unsafe_code)]
 
+mod action;
 mod balance;
 mod books;
 mod event;
 mod lifecycle;
 mod line;
 mod moment;
+mod note;
 mod overdue;
 mod pool;
 mod pools;
 mod quantiles;
+mod reason;
 mod restart;
 mod snapshot;
 mod timers;
+mod turn;
 mod worker;
 
+pub use action::{Action, Answer, Ended, Step};
 pub use event::{
-    Action, Answer, Cause, Change, Ended, Event, Exit, Failure, HangUp, Marks, NoConfig, Note, PoolNo, Pulse, Refusal,
-    RequestId, Rescaled, Setback, SetbackStage, Settings, Shed, Sign, Step, StopCount, Uid, Urgency, Wear, What,
+    Change, Event, Exit, HangUp, Marks, NoConfig, PoolNo, Pulse, Refusal, RequestId, Settings, Sign, Uid, Urgency,
 };
 pub use lifecycle::{Effect, INPUTS, Input, STATES, State, Visits, next, table};
 pub use moment::Moment;
+pub use note::{Note, Rescaled};
 pub use pools::Pools;
+pub use reason::{Cause, Failure, Setback, SetbackStage, Shed, StopCount, Wear, What};
 pub use snapshot::{
     PoolSnapshot, PoolState, Quantile, ReloadOutcome, ShedCounts, Timer, Totals, WorkerSnapshot, WorkerState,
 };

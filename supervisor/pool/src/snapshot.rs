@@ -5,7 +5,8 @@ use std::time::Duration;
 use ostler_shared::{Generation, PoolName, SlotNo, WorkerId};
 
 use crate::Moment;
-use crate::event::{Exit, PoolNo, Setback};
+use crate::event::{Exit, PoolNo};
+use crate::reason::Setback;
 
 /// The two quantiles that status tells, over the last minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,9 @@ use std::time::Duration;
 use ostler_shared::{ConnId, SlotNo, WorkerId, WorkerName};
 
 use crate::Moment;
-use crate::event::{Cause, Exit, Failure, Settings, Uid, Wear, What};
+use crate::event::{Exit, Settings, Uid};
 use crate::lifecycle::State;
+use crate::reason::{Cause, Failure, Wear, What};
 
 /// What the pool knows of a connection that it has handed out.
 #[derive(Debug, Clone, Copy)]

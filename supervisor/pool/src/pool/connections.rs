@@ -15,9 +15,13 @@ use ostler_shared::completion::{Completion, Outcome};
 use ostler_shared::{ConnId, WorkerId};
 
 use super::{Key, Pool};
-use crate::event::{Action, HangUp, Note, Refusal, Shed, Turn, Uid};
+use crate::action::Action;
+use crate::event::{HangUp, Refusal, Uid};
 use crate::line::Waiting;
+use crate::note::Note;
 use crate::overdue::Watched;
+use crate::reason::Shed;
+use crate::turn::Turn;
 use crate::worker::{Room, Seat, Ticket};
 use crate::{Moment, REFUSED_PAUSE, STARVED_PAUSE, TRUNCATED_MAX};
 

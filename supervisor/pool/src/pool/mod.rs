@@ -28,16 +28,20 @@ use std::time::Duration;
 use ostler_config::checked::{self, Overflow};
 use ostler_shared::{Generation, PoolName, SlotNo, WorkerId};
 
+use crate::action::Action;
 use crate::balance::Balance;
 use crate::books::Books;
-use crate::event::{Action, Change, Exit, Failure, Note, PoolNo, Rescaled, Settings, Shed, Turn};
+use crate::event::{Change, Exit, PoolNo, Settings};
 use crate::lifecycle::Visits;
 use crate::line::Line;
+use crate::note::{Note, Rescaled};
 use crate::overdue::Overdue;
 use crate::quantiles::Quantiles;
+use crate::reason::{Failure, Shed};
 use crate::restart::{BackOff, Intensity};
 use crate::snapshot::ReloadOutcome;
 use crate::timers::Timers;
+use crate::turn::Turn;
 use crate::worker::{Seat, Worker};
 use crate::{Moment, SHED_NOTE_EVERY, SPAWN_SPACING};
 

@@ -10,8 +10,10 @@ use ostler_shared::SlotNo;
 
 use super::rollout::Direction;
 use super::{Key, Pool};
-use crate::event::{Cause, Failure, Settings, Turn, What};
+use crate::event::Settings;
 use crate::lifecycle::{Input, State};
+use crate::reason::{Cause, Failure, What};
+use crate::turn::Turn;
 use crate::{Moment, SPAWN_BATCH_MAX, SPAWN_BATCH_PAUSE, STARTING_MAX};
 
 /// A slot that changes its worker.

@@ -16,8 +16,10 @@
 use std::time::Duration;
 
 use super::{Key, Pool};
-use crate::event::{Cause, Failure, Note, Turn, What};
 use crate::lifecycle::{Input, State};
+use crate::note::Note;
+use crate::reason::{Cause, Failure, What};
+use crate::turn::Turn;
 use crate::{RESUME_SLACK, STARTING_MAX};
 
 /// Whether a pool has workers.

@@ -5,7 +5,8 @@
 
 use super::Pool;
 use crate::PRESSURE_STEP;
-use crate::event::{Action, Turn};
+use crate::action::Action;
+use crate::turn::Turn;
 
 /// An empty line; a full one has a thousand.
 pub(super) const CALM: u16 = 0;

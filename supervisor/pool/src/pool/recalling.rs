@@ -10,9 +10,11 @@
 use ostler_shared::WorkerId;
 
 use super::{Key, Pool};
-use crate::event::{Action, Note, Turn};
+use crate::action::Action;
 use crate::lifecycle::State;
+use crate::note::Note;
 use crate::overdue::{Entry, Watched};
+use crate::turn::Turn;
 use crate::worker::{Conduct, HandoffNo, Seat, Worker};
 use crate::{Moment, STUCK_REST_MAX, UNCLAIMED_MAX};
 

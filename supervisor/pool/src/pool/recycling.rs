@@ -14,9 +14,13 @@ use ostler_config::checked::Jitter;
 use ostler_shared::{SlotNo, WorkerId};
 
 use super::{Key, Pool};
-use crate::event::{Action, Answer, Failure, Note, RequestId, Turn, Wear};
+use crate::action::{Action, Answer};
+use crate::event::RequestId;
 use crate::lifecycle::State;
+use crate::note::Note;
+use crate::reason::{Failure, Wear};
 use crate::restart::BackOff;
+use crate::turn::Turn;
 use crate::worker::Seat;
 use crate::{MEASURE_EVERY, Moment};
 

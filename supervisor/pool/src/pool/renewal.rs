@@ -6,7 +6,11 @@ use ostler_shared::SlotNo;
 
 use super::Pool;
 use super::moving::Purpose;
-use crate::event::{Answer, Cause, Failure, Note, RequestId, Turn, What};
+use crate::action::Answer;
+use crate::event::RequestId;
+use crate::note::Note;
+use crate::reason::{Cause, Failure, What};
+use crate::turn::Turn;
 
 /// Slots whose workers are to be replaced by fresh ones.
 #[derive(Debug, Default)]

@@ -10,8 +10,12 @@ use ostler_shared::region::Keeping;
 use ostler_shared::{ConnId, WorkerId};
 
 use super::{Key, Pool};
-use crate::event::{Action, Cause, Marks, Note, Sign, Turn, What};
+use crate::action::Action;
+use crate::event::{Marks, Sign};
 use crate::lifecycle::{Input, State};
+use crate::note::Note;
+use crate::reason::{Cause, What};
+use crate::turn::Turn;
 use crate::worker::{Seat, Ticket};
 use crate::{MARKS_SPACING_MIN, Moment};
 

@@ -14,8 +14,11 @@ use ostler_shared::{Generation, SlotNo};
 use super::moving::Purpose;
 use super::{Key, Pool, Slot, Standing};
 use crate::Moment;
-use crate::event::{Cause, Exit, Failure, Note, Rescaled, Setback, SetbackStage, Settings, Turn, What};
+use crate::event::{Exit, Settings};
+use crate::note::{Note, Rescaled};
+use crate::reason::{Cause, Failure, Setback, SetbackStage, What};
 use crate::snapshot::ReloadOutcome;
+use crate::turn::Turn;
 use crate::worker::{Seat, Worker};
 
 /// A walk of all slots to one generation.

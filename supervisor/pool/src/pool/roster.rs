@@ -6,9 +6,13 @@ use ostler_shared::{ConnId, SlotNo, WorkerId, WorkerName};
 
 use super::rollout::SlotTrial;
 use super::{Health, Key, Pool, Standing, at_most, half};
-use crate::event::{Action, Cause, Exit, Failure, HangUp, Note, Settings, Step, Turn, What};
+use crate::action::{Action, Step};
+use crate::event::{Exit, HangUp, Settings};
 use crate::lifecycle::{self, Effect, Input, State};
+use crate::note::Note;
+use crate::reason::{Cause, Failure, What};
 use crate::restart::Verdict;
+use crate::turn::Turn;
 use crate::worker::{Conduct, HandoffNo, Seat, Worker};
 use crate::{FAST_KILL_AFTER, HANGUP_GRACE, SPAWN_BATCH_MAX, SPAWN_BATCH_PAUSE, STARTING_MAX};
 

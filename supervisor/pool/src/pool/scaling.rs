@@ -14,8 +14,9 @@
 use ostler_config::checked::Range;
 
 use super::{Health, Pool, Standing};
-use crate::event::{Note, Rescaled, Turn};
 use crate::lifecycle::State;
+use crate::note::{Note, Rescaled};
+use crate::turn::Turn;
 use crate::{Moment, SCALE_WINDOW};
 
 /// What it knows of the past.

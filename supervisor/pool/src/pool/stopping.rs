@@ -11,8 +11,12 @@ use std::time::Duration;
 
 use super::{Key, Pool};
 use crate::Moment;
-use crate::event::{Action, Cause, Note, StopCount, Turn, Urgency, What};
+use crate::action::Action;
+use crate::event::Urgency;
 use crate::lifecycle::{Input, State};
+use crate::note::Note;
+use crate::reason::{Cause, StopCount, What};
+use crate::turn::Turn;
 
 #[derive(Debug)]
 pub(super) struct Stopping {

@@ -3,8 +3,8 @@
 use super::pausing::Activity;
 use super::{Key, Pool};
 use crate::Moment;
-use crate::event::Shed;
 use crate::lifecycle::State;
+use crate::reason::Shed;
 use crate::snapshot::{PoolSnapshot, PoolState, ShedCounts, Timer, Totals, WorkerSnapshot, WorkerState};
 use crate::worker::Worker;
 

@@ -13,8 +13,12 @@ use ostler_shared::WorkerId;
 use ostler_shared::region::Beats;
 
 use super::{Key, Pool};
-use crate::event::{Action, Cause, Note, Pulse, Turn, What};
+use crate::action::Action;
+use crate::event::Pulse;
 use crate::lifecycle::{Input, State};
+use crate::note::Note;
+use crate::reason::{Cause, What};
+use crate::turn::Turn;
 use crate::worker::Seat;
 use crate::{Moment, PULSE_SPACING_MIN};
 

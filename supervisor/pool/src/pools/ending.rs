@@ -10,8 +10,11 @@ use ostler_shared::PoolName;
 
 use super::{Pools, Touched};
 use crate::Moment;
-use crate::event::{Action, Cause, Ended, Failure, Note, StopCount, Urgency, What};
+use crate::action::{Action, Ended};
+use crate::event::Urgency;
+use crate::note::Note;
 use crate::pool::Pool;
+use crate::reason::{Cause, Failure, StopCount, What};
 
 /// The time in which a stop goes on accepting, so that whoever sends clients here can notice.
 #[derive(Debug)]
@@ -59,7 +62,7 @@ impl Pools {
         &mut self,
         now: Moment,
         out: &mut Vec<Action>,
-        act: impl Fn(&mut Pool, &mut crate::event::Turn<'_>),
+        act: impl Fn(&mut Pool, &mut crate::turn::Turn<'_>),
     ) -> Touched {
         for no in self.pools.iter().map(Pool::no).collect::<Vec<_>>() {
             self.at(no, now, out, &act);

@@ -11,10 +11,13 @@ use ostler_config::checked::Config;
 use ostler_shared::{PoolName, WorkerId};
 
 use crate::Moment;
-use crate::event::{Action, Answer, Change, Event, Failure, PoolNo, RequestId, Turn, Urgency};
+use crate::action::{Action, Answer};
+use crate::event::{Change, Event, PoolNo, RequestId, Urgency};
 use crate::lifecycle::Visits;
 use crate::pool::Pool;
+use crate::reason::Failure;
 use crate::snapshot::{PoolSnapshot, Timer, Totals};
+use crate::turn::Turn;
 use ending::Delay;
 use pausing::{Waiter, Wish};
 use reload::{Batch, Reload};

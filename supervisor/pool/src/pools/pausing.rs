@@ -8,8 +8,11 @@ use ostler_shared::PoolName;
 
 use super::{Pools, Touched, refuse};
 use crate::Moment;
-use crate::event::{Action, Answer, Note, PoolNo, RequestId, Turn};
+use crate::action::{Action, Answer};
+use crate::event::{PoolNo, RequestId};
+use crate::note::Note;
 use crate::pool::{Activity, Pool};
+use crate::turn::Turn;
 
 /// Somebody who waits.
 #[derive(Debug)]

@@ -18,10 +18,12 @@ use ostler_shared::PoolName;
 
 use super::{Pools, Touched, refuse};
 use crate::Moment;
-use crate::event::{
-    Action, Answer, Cause, Failure, NoConfig, Note, PoolNo, RequestId, Setback, SetbackStage, Turn, Urgency, What,
-};
+use crate::action::{Action, Answer};
+use crate::event::{NoConfig, PoolNo, RequestId, Urgency};
+use crate::note::Note;
 use crate::pool::{Pool, Progress};
+use crate::reason::{Cause, Failure, Setback, SetbackStage, What};
+use crate::turn::Turn;
 
 /// Reloads that were asked for together.
 #[derive(Debug, Default)]
