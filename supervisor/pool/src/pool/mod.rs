@@ -255,12 +255,7 @@ impl Pool {
 
     /// It serves, or is to: no reload is about to add it, and none has removed it.
     pub(crate) fn is_in_force(&self) -> bool {
-        self.standing == Standing::InForce && !self.is_parting()
-    }
-
-    /// It ends because of a reload, or with everything.
-    pub(crate) fn is_parting(&self) -> bool {
-        self.is_stopping()
+        self.standing == Standing::InForce && !self.is_stopping()
     }
 
     /// When something is due without an event.

@@ -153,7 +153,8 @@ impl Pool {
         })
     }
 
-    pub(super) fn is_stopping(&self) -> bool {
+    /// It ends: because of a reload, or with everything.
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.is_some()
     }
 

@@ -276,11 +276,11 @@ impl Pools {
 
     /// The pool of this name that is in force or on trial.
     fn find(&self, name: &PoolName) -> Option<PoolNo> {
-        self.pools.iter().find(|pool| pool.name == *name && !pool.is_parting()).map(Pool::no)
+        self.pools.iter().find(|pool| pool.name == *name && !pool.is_stopping()).map(Pool::no)
     }
 
     fn no_such_pool(&self, name: Option<&PoolName>) -> String {
-        let there = self.pools.iter().filter(|pool| !pool.is_parting());
+        let there = self.pools.iter().filter(|pool| !pool.is_stopping());
         let names: Vec<&str> = there.map(|pool| pool.name.as_str()).collect();
         let name = name.map_or("", PoolName::as_str);
         format!("there is no pool {name:?}; the pools are: {}", names.join(", "))

@@ -62,7 +62,7 @@ impl Pools {
             return Err("a reload is under way: wait for its verdict, then pause".to_owned());
         }
         match name {
-            None => Ok(self.pools.iter().filter(|pool| !pool.is_parting()).map(Pool::no).collect()),
+            None => Ok(self.pools.iter().filter(|pool| !pool.is_stopping()).map(Pool::no).collect()),
             Some(name) => self.find(name).map(|no| vec![no]).ok_or_else(|| self.no_such_pool(Some(name))),
         }
     }
@@ -79,7 +79,7 @@ impl Pools {
         let pools = &self.pools;
         self.waiters.retain(|waiter| {
             // A reload may remove a pool that is on its way back.
-            let is_concerned = |pool: &&Pool| waiter.pools.contains(&pool.no()) && !pool.is_parting();
+            let is_concerned = |pool: &&Pool| waiter.pools.contains(&pool.no()) && !pool.is_stopping();
             let concerned: Vec<&Pool> = pools.iter().filter(is_concerned).collect();
             let answer = if concerned.len() == waiter.pools.len() {
                 waiter.wish.answer(&concerned)

@@ -134,7 +134,7 @@ impl Pools {
 
     fn chosen(&self, batch: &Batch) -> Vec<PoolNo> {
         let chosen = |pool: &&Pool| batch.all || batch.pools.contains(&pool.name);
-        self.pools.iter().filter(|pool| !pool.is_parting()).filter(chosen).map(Pool::no).collect()
+        self.pools.iter().filter(|pool| !pool.is_stopping()).filter(chosen).map(Pool::no).collect()
     }
 
     fn begin_rollouts(&mut self, now: Moment, batch: &Batch, config: Arc<Config>, out: &mut Vec<Action>) -> Scope {
@@ -169,7 +169,7 @@ impl Pools {
                 self.reload = Reload::Waiting(batch);
                 Touched::All
             }
-            Reload::Waiting(batch) if self.pools.iter().all(|pool| pool.is_settled() && !pool.is_parting()) => {
+            Reload::Waiting(batch) if self.pools.iter().all(|pool| pool.is_settled() && !pool.is_stopping()) => {
                 let pools = if batch.all { Vec::new() } else { batch.pools.iter().cloned().collect() };
                 out.push(Action::ReadConfig { pools });
                 self.reload = Reload::Reading(batch);
@@ -297,7 +297,7 @@ impl Pools {
     /// A reload is over and nothing has changed.
     fn reload_failed(&mut self, batch: Batch, concerned: &[PoolNo], setback: Setback, out: &mut Vec<Action>) {
         // When it was about new pools alone, those that are there have to show it.
-        let is_concerned = |pool: &Pool| !pool.is_parting() && (concerned.is_empty() || concerned.contains(&pool.no()));
+        let is_concerned = |pool: &Pool| !pool.is_stopping() && (concerned.is_empty() || concerned.contains(&pool.no()));
         for pool in self.pools.iter_mut().filter(|pool| is_concerned(pool)) {
             pool.undone(setback.clone());
         }
