@@ -1,6 +1,6 @@
 //! Does it work with a service manager: sockets that are given, listeners that are kept, and word of how it is?
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -8,9 +8,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::sys::socket::{SockaddrStorage, getsockname};
 use nix::time::{ClockId, clock_gettime};
 use ostler_tests::activation::passing;
-use ostler_tests::deadline::{SOON, wait_until};
+use ostler_tests::deadline::{SOON, wait_for, wait_until};
 use ostler_tests::http::{Connection, Failure, Keep, get_once};
 use ostler_tests::load::Load;
 use ostler_tests::notify::Manager;
@@ -428,6 +429,124 @@ fn what_no_pool_listens_on_any_more_is_given_back() {
         wait_until(SOON, "nobody listens there", || get_once(gone, "/", PATIENCE) == Err(Failure::Refused));
     }
     second.stop_clean();
+}
+
+/// What is kept, ascending: the name, what the socket is bound to, and its inode, which no other socket has.
+fn what_is_kept(manager: &mut Manager) -> Vec<(String, String, u64)> {
+    let inode = |fd: &OwnedFd| nix::sys::stat::fstat(fd).expect("an open descriptor").st_ino;
+    let stored = manager.stored();
+    let mut kept: Vec<_> = stored.iter().map(|(name, fd)| (name.clone(), bound_to(fd).listen(), inode(fd))).collect();
+    kept.sort();
+    kept
+}
+
+fn bound_to(socket: &OwnedFd) -> Target {
+    let bound: SockaddrStorage = getsockname(socket.as_raw_fd()).expect("a socket");
+    if let Some(v4) = bound.as_sockaddr_in() {
+        return Target::Tcp(SocketAddr::V4((*v4).into()));
+    }
+    let unix = bound.as_unix_addr().expect("Unix or TCP over IPv4");
+    match (unix.path(), unix.as_abstract()) {
+        (Some(path), _) => Target::Unix(path.to_owned()),
+        (None, name) => Target::Abstract(String::from_utf8_lossy(name.expect("bound")).into_owned()),
+    }
+}
+
+/// Exactly these are kept, each as the socket that the supervisor itself listens on.
+fn wait_kept(ostler: &Ostler, manager: &mut Manager, wanted: &[&Target]) -> Vec<(String, String, u64)> {
+    let mut wanted: Vec<String> = wanted.iter().map(|target| target.listen()).collect();
+    wanted.sort();
+    wait_for(SOON, &format!("{wanted:?} are kept and nothing else"), || {
+        let kept = what_is_kept(manager);
+        let mut bound: Vec<String> = kept.iter().map(|(_, bound, _)| bound.clone()).collect();
+        bound.sort();
+        let open = procs::descriptors(ostler.pid());
+        let is_open = |inode: u64| open.iter().any(|open| open.ends_with(&format!("-> socket:[{inode}]")));
+        (bound == wanted && kept.iter().all(|(_, _, inode)| is_open(*inode))).then_some(kept)
+    })
+}
+
+/// What was said about the store, in order.
+fn about_the_store(manager: &mut Manager) -> Vec<Vec<String>> {
+    let messages = manager.messages().iter();
+    messages.filter(|lines| lines.iter().any(|line| line.starts_with("FDSTORE"))).cloned().collect()
+}
+
+fn pool_at(name: &str, targets: &[&Target], more: &str) -> String {
+    let listen: Vec<String> = targets.iter().map(|target| target.listen()).collect();
+    format!("[pool.{name}]\nlisten = {listen:?}\nworkers = 1\nconcurrency = 16\n{more}\n")
+}
+
+#[test]
+fn after_a_reload_exactly_the_listeners_that_are_left_and_new_are_kept() {
+    let scratch = Scratch::new();
+    scratch.expect_disorder();
+    let mut manager = Manager::at(scratch.path("notify"));
+    let ([stays, old_name, old_tcp], _) = three_targets(&scratch, "before");
+    let [parts, new, appears] = ["parts.sock", "new.sock", "appears.sock"].map(|name| Target::Unix(scratch.path(name)));
+    let (new_name, new_tcp) = (Target::Abstract(format!("ostler-after-{}", std::process::id())), Target::free_tcp());
+    let before = format!("{}{}", pool_at("web", &[&stays, &old_name, &old_tcp], ""), pool_at("parts", &[&parts], ""));
+    let after =
+        format!("{}{}", pool_at("web", &[&stays, &new, &new_name, &new_tcp], ""), pool_at("appears", &[&appears], ""));
+    let mut ostler = kept(&scratch, &mut manager, &before).start();
+    let at_first = wait_kept(&ostler, &mut manager, &[&stays, &old_name, &old_tcp, &parts]);
+    ostler.rewrite_config(&after);
+    assert_eq!(ostler.command(&["reload"]).code, 0, "{}", ostler.log());
+    let current = [&stays, &new, &new_name, &new_tcp, &appears];
+    let at_last = wait_kept(&ostler, &mut manager, &current);
+    let same: Vec<&String> = at_last.iter().filter(|kept| at_first.contains(kept)).map(|(_, bound, _)| bound).collect();
+    assert_eq!(same, [&stays.listen()], "what stays is the same socket");
+    let removals =
+        about_the_store(&mut manager).iter().filter(|lines| lines.contains(&"FDSTOREREMOVE=1".to_owned())).count();
+    assert_eq!(removals, 3, "one for each that is gone");
+    for gone in [&old_name, &old_tcp, &parts] {
+        wait_until(SOON, "nobody listens there", || get_once(gone, "/", PATIENCE) == Err(Failure::Refused));
+    }
+    wait_until(SOON, "its path is gone", || !scratch.path("parts.sock").exists());
+    // They are kept for this: the next start refuses nobody.
+    ostler.stop_clean();
+    let mut waiting = current.map(|target| Connection::open(target, PATIENCE).expect("it is not refused"));
+    waiting.iter_mut().for_each(|connection| connection.ask("/", Keep::Once).expect("room for a request"));
+    let mut next = kept(&scratch, &mut manager, &after).start();
+    for connection in &mut waiting {
+        assert_eq!(connection.answer().expect("served by the next one").status, 200);
+    }
+    assert_eq!(wait_kept(&next, &mut manager, &current), at_last);
+    next.stop_clean();
+}
+
+#[test]
+fn an_undone_reload_leaves_what_is_kept_as_it_was() {
+    let scratch = Scratch::new();
+    scratch.expect_disorder();
+    let mut manager = Manager::at(scratch.path("notify"));
+    let (targets, config) = three_targets(&scratch, "undone");
+    let stays = &targets[0];
+    let new = Target::Unix(scratch.path("new.sock"));
+    let somebody = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let occupied = Target::Tcp(somebody.local_addr().expect("bound"));
+    let mut ostler = kept(&scratch, &mut manager, &config).start();
+    let before = wait_kept(&ostler, &mut manager, &targets.each_ref());
+    let said_before = about_the_store(&mut manager);
+    let fails = r#"command = ["sh", "-c", "exit 7"]"#;
+    let undone = [
+        // Two listeners go and one comes; the workers of the pool fail, of another one, or it cannot be listened on.
+        pool_at("web", &[stays, &new], fails),
+        format!("{}{}", pool_at("web", &[stays], ""), pool_at("new", &[&new], fails)),
+        pool_at("web", &[stays, &new, &occupied], ""),
+    ];
+    for bad in &undone {
+        ostler.rewrite_config(bad);
+        let said = ostler.command(&["reload"]);
+        assert_eq!(said.code, 3, "{bad}: {said:?}");
+        assert_eq!(wait_kept(&ostler, &mut manager, &targets.each_ref()), before, "{bad}");
+        assert_eq!(about_the_store(&mut manager), said_before, "{bad}: not even for a moment");
+        assert!(!scratch.path("new.sock").exists() && !scratch.path("new.sock.lock").exists(), "{bad}");
+    }
+    ostler.rewrite_config(&pool_at("web", &[stays, &new], ""));
+    assert_eq!(ostler.command(&["reload"]).code, 0, "it can be had");
+    wait_kept(&ostler, &mut manager, &[stays, &new]);
+    ostler.stop_clean();
 }
 
 #[test]
