@@ -227,6 +227,35 @@ fn int_during_the_delay_of_a_stop_makes_it_fast() {
 }
 
 #[test]
+fn nobody_scales_a_pool_during_the_delay_of_a_stop_neither_by_command_nor_by_signal() {
+    let scratch = Scratch::new();
+    let target = Target::Unix(scratch.path("web.sock"));
+    let mut ostler = start_delayed(&scratch, &target, "20s");
+    let workers = ostler.status().only().pids();
+    ostler.signal(Signal::SIGTERM);
+    ostler.wait_log(&["accepting for 20s more"]);
+    for change in ["4", "+1", "-1", "2"] {
+        let refused = ostler.command(&["scale", "web", change]);
+        assert!(refused.code == 1 && refused.stderr.contains("the supervisor is stopping"), "{change}: {refused:?}");
+    }
+    for signal in [Signal::SIGTTIN, Signal::SIGTTOU] {
+        ostler.signal(signal);
+        ostler.wait_log(&[signal.as_str()]);
+        let status = ostler.status();
+        let pool = status.only();
+        assert_eq!(
+            (status.state, pool.state, pool.target),
+            (SupervisorState::Stopping, PoolState::Ready, 2),
+            "{pool:?}"
+        );
+        assert_eq!(pool.pids(), workers, "{signal}: nobody came and nobody went");
+    }
+    assert_eq!(get_once(&target, "/", PATIENCE).expect("served as before").status, 200);
+    ostler.signal(Signal::SIGINT);
+    assert_eq!(ostler.wait(Duration::from_secs(2) + SLACK).code, 0, "{}", ostler.log());
+}
+
+#[test]
 fn a_worker_that_does_not_finish_in_time_is_killed_and_its_connection_lost() {
     let scratch = Scratch::new();
     let target = Target::Unix(scratch.path("web.sock"));

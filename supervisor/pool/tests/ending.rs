@@ -4,9 +4,9 @@ mod script;
 
 use std::time::Duration;
 
-use ostler_config::checked::OnPoolFailed;
-use ostler_pool::{Action, Ended, Event, Note, PoolNo, PoolState, RequestId, Step, StopCount, Urgency};
-use script::{Script, config};
+use ostler_config::checked::{OnPoolFailed, Range, Workers};
+use ostler_pool::{Action, Answer, Change, Ended, Event, Note, PoolNo, PoolState, RequestId, Step, StopCount, Urgency};
+use script::{MS, Script, config};
 
 const S: Duration = Duration::from_secs(1);
 const GRACEFUL: Event = Event::Stop { urgency: Urgency::Graceful };
@@ -78,6 +78,34 @@ fn commands_are_refused_during_the_delay() {
     script.clear().event(Event::Reload { request: Some(RequestId(1)), pools: Vec::new() });
     assert!(!script.has(|a| matches!(a, Action::ReadConfig { .. })));
     assert!(script.has(|a| matches!(a, Action::Answer { request: RequestId(1), .. })));
+}
+
+#[test]
+fn nobody_scales_a_pool_during_the_delay() {
+    let mut script = delayed(2);
+    let name = script.config.pools[0].name.clone();
+    for change in [Change::To(4), Change::More(1), Change::Fewer(1)] {
+        script.clear().event(Event::Scale { request: Some(RequestId(1)), pool: Some(name.clone()), change });
+        let refused = Answer::Refused { why: "the supervisor is stopping".to_owned() };
+        assert_eq!(script.actions, [Action::Answer { request: RequestId(1), answer: refused }]);
+        // A signal has nobody who waits for an answer.
+        script.clear().event(Event::Scale { request: None, pool: None, change });
+        assert_eq!(script.actions, []);
+    }
+    assert_eq!(script.snapshot().target, 2);
+}
+
+#[test]
+fn a_range_follows_its_load_during_the_delay() {
+    let mut config = config(1, 1);
+    config.supervisor.shutdown_delay = 5 * S;
+    let range = Range { min: 1, max: 4, idle: S, target_delay: 5 * MS };
+    config.pools[0].workers = Workers::Between(range);
+    let mut script = Script::ready(config);
+    script.event(GRACEFUL);
+    script.clients(4);
+    script.clear().wait(S);
+    assert!(!script.spawned().is_empty(), "{:?}", script.actions);
 }
 
 /// Gives up the pool: its first slot fails four times, the second serves.
