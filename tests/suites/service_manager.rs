@@ -516,6 +516,27 @@ fn after_a_reload_exactly_the_listeners_that_are_left_and_new_are_kept() {
 }
 
 #[test]
+fn listeners_with_addresses_that_look_alike_are_kept_apart() {
+    let scratch = Scratch::new();
+    scratch.expect_disorder();
+    let mut manager = Manager::at(scratch.path("notify"));
+    let alike = ["a b.sock", "a_b.sock", "a:b.sock"].map(|name| Target::Unix(scratch.path(name)));
+    let all = pool_at("web", &alike.each_ref(), "");
+    let mut first = kept(&scratch, &mut manager, &all).start();
+    let before = wait_kept(&first, &mut manager, &alike.each_ref());
+    first.stop_clean();
+    // Asked for in another order, each is found again.
+    let [one, two, three] = &alike;
+    let mut second = kept(&scratch, &mut manager, &pool_at("web", &[three, two, one], "")).start();
+    assert_eq!(wait_kept(&second, &mut manager, &alike.each_ref()), before);
+    second.rewrite_config(&pool_at("web", &[two], ""));
+    assert_eq!(second.command(&["reload"]).code, 0, "{}", second.log());
+    let after = wait_kept(&second, &mut manager, &[two]);
+    assert!(before.contains(&after[0]), "{before:?} {after:?}");
+    second.stop_clean();
+}
+
+#[test]
 fn an_undone_reload_leaves_what_is_kept_as_it_was() {
     let scratch = Scratch::new();
     scratch.expect_disorder();

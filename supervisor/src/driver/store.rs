@@ -4,6 +4,7 @@
 //! address, so that a listener is recognised whatever became of the pools around it; what it is bound to is compared as well.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use ostler_config::STORED_PREFIX;
 use ostler_config::checked::Address;
@@ -79,15 +80,44 @@ pub(crate) fn remove(manager: Option<&Manager>, address: &Address) {
     }
 }
 
-/// A name that the manager takes: ASCII without colons, at most 255 bytes. An address has at most 107 behind its scheme.
+/// A name that the manager takes, and that no other address has: the manager forgets by name whatever is kept under it.
 fn name_of(address: &Address) -> String {
-    let address = match address {
-        Address::UnixPath { path, .. } => format!("unix.{}", path.display()),
-        Address::UnixAbstract(_) | Address::Tcp(_) | Address::Given(_) => address.to_string(),
+    let name = match address {
+        // Colons are all that needs another form, and no address has an underscore. This can be read.
+        Address::Tcp(tcp) => format!("{STORED_PREFIX}tcp.{}", tcp.to_string().replace(':', "_")),
+        Address::UnixPath { path, .. } => format!("{STORED_PREFIX}unix.{}", escaped(path.as_os_str().as_bytes())),
+        Address::UnixAbstract(name) => format!("{STORED_PREFIX}unix.@{}", escaped(name.as_bytes())),
+        Address::Given(name) => format!("{STORED_PREFIX}fd.{}", escaped(name.as_bytes())),
     };
-    let plain = |c: char| if c.is_ascii_graphic() && c != ':' { c } else { '_' };
-    format!("{STORED_PREFIX}{}", address.replacen(':', ".", 1).chars().map(plain).collect::<String>())
+    shortened(name)
 }
+
+/// Printable ASCII without colons, as in a URL.
+fn escaped(bytes: &[u8]) -> String {
+    let mut plain = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b':' | b'%' => plain.push_str(&format!("%{byte:02X}")),
+            byte if byte.is_ascii_graphic() => plain.push(char::from(*byte)),
+            byte => plain.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    plain
+}
+
+/// What does not fit ends in a hash of the whole. It has to be the same in the next release, so it is our own: FNV-1a.
+fn shortened(mut name: String) -> String {
+    if name.len() > NAME_MAX {
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+        name.truncate(NAME_MAX - 17);
+        name.push_str(&format!("~{hash:016x}"));
+    }
+    name
+}
+
+/// Longest name of a stored descriptor, sd_notify(3).
+const NAME_MAX: usize = 255;
 
 #[cfg(test)]
 mod tests {
@@ -97,14 +127,26 @@ mod tests {
         Given::of(names.iter().map(|name| ((*name).to_owned(), std::io::pipe().unwrap().0.into())).collect())
     }
 
+    fn path(path: &str) -> Address {
+        Address::UnixPath { path: path.into(), shown: path.to_owned() }
+    }
+
     #[test]
     fn a_name_is_one_that_the_manager_takes() {
-        let path = Address::UnixPath { path: "/run/wéb x.sock".into(), shown: "web.sock".to_owned() };
-        assert_eq!(name_of(&path), "ostler.unix./run/w_b_x.sock");
-        assert_eq!(name_of(&Address::UnixAbstract("a:b".to_owned())), "ostler.unix.@a_b");
+        assert_eq!(name_of(&path("/run/wéb x.sock")), "ostler.unix./run/w%C3%A9b%20x.sock");
+        assert_eq!(name_of(&Address::UnixAbstract("a:b".to_owned())), "ostler.unix.@a%3Ab");
         assert_eq!(name_of(&Address::Tcp("[::1]:80".parse().unwrap())), "ostler.tcp.[__1]_80");
         let longest = Address::UnixAbstract("\u{e9}".repeat(53));
-        assert!(name_of(&longest).len() <= 255);
+        assert_eq!(name_of(&longest).len(), 255);
+    }
+
+    #[test]
+    fn addresses_that_look_alike_have_names_of_their_own() {
+        let paths = ["/a b", "/a_b", "/a:b", "/a%b", "/a%3Ab", "/\u{e9}", "/\u{ea}"].map(path);
+        let long = ["a", "b"].map(|end| Address::UnixAbstract(format!("{}{end}", "\u{e9}".repeat(53))));
+        let names: Vec<String> = paths.iter().chain(&long).map(name_of).collect();
+        let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
     }
 
     #[test]
