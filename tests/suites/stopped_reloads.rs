@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use ostler_tests::bounded::Output;
 use ostler_tests::deadline::{SLACK, SOON};
 use ostler_tests::http::{Connection, Failure, Keep, get_once};
@@ -248,4 +249,24 @@ fn a_delayed_stop_ends_a_reload_at_once_and_goes_on_serving() {
         assert_eq!(ended.code, 0, "{stage:?}\n{}", ended.log);
         ostler.assert_no_process_left();
     }
+}
+
+#[test]
+fn a_worker_of_a_reload_that_a_stop_cut_short_is_replaced_by_one_of_the_generation_in_force() {
+    let Scene { mut ostler, reload, .. } = Scene::at(Stage::OnProbation, DELAYED, Clients::Nobody);
+    ostler.signal(Signal::SIGTERM);
+    assert_told(reload, Stage::OnProbation);
+    std::fs::remove_file(ostler.scratch().path("stall")).expect("it was written");
+    let canary = ostler.wait_status("the canary serves on", |status| {
+        status.pool("web").ready().into_iter().find(|worker| worker.generation == 2)?.pid
+    });
+    kill(Pid::from_raw(canary), Signal::SIGKILL).expect("a worker of ours");
+    ostler.wait_status("three workers of the first generation", |status| {
+        let pool = status.pool("web");
+        (pool.ready().len() == WORKERS && pool.generations() == [1]).then_some(())
+    });
+    ostler.signal(Signal::SIGINT);
+    let ended = ostler.wait(FAST + SLACK);
+    assert_eq!(ended.code, 0, "{}", ended.log);
+    ostler.assert_no_process_left();
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ostler_config::checked::{OnPoolFailed, Range, Workers};
 use ostler_pool::{Action, Answer, Change, Ended, Event, Note, PoolNo, PoolState, RequestId, Step, StopCount, Urgency};
+use ostler_shared::Generation;
 use script::{MS, Script, config};
 
 const S: Duration = Duration::from_secs(1);
@@ -106,6 +107,25 @@ fn a_range_follows_its_load_during_the_delay() {
     script.clients(4);
     script.clear().wait(S);
     assert!(!script.spawned().is_empty(), "{:?}", script.actions);
+}
+
+#[test]
+fn a_slot_that_a_reload_had_moved_before_a_stop_cut_it_short_is_filled_with_the_generation_in_force() {
+    for shutdown_delay in [Duration::ZERO, 5 * S] {
+        let mut config = config(2, 1);
+        config.supervisor.shutdown_delay = shutdown_delay;
+        config.pools[0].reload.probation = 60 * S;
+        let mut script = Script::ready(config);
+        let old = script.serving(0);
+        let canary = script.wait(S).reload(1).spawned()[0];
+        script.event(Event::Ready { worker: canary }).die(old, &[]);
+        // More than the workers can hold: without a delay it is for those who wait that slots are filled.
+        script.clients(4);
+        script.event(GRACEFUL).clear().die(canary, &[]).wait(S);
+        let generations: Vec<Generation> =
+            script.spawned().iter().map(|worker| script.names[worker].generation).collect();
+        assert_eq!(generations, [Generation::FIRST], "{shutdown_delay:?}");
+    }
 }
 
 /// Gives up the pool: its first slot fails four times, the second serves.

@@ -206,7 +206,7 @@ impl Pool {
         self.abandon_moves(turn, Purpose::Rollout, cause);
         self.abandon_moves(turn, Purpose::Renewal, cause);
         self.put_off_recycling(turn, cause);
-        self.rollout = None;
+        self.forget_rollout();
         self.abandon_renewal(turn, what.clone());
         self.give_up_errands(turn, &Failure { worker: None, what });
     }

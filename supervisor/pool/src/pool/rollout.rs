@@ -331,12 +331,17 @@ impl Pool {
     }
 
     pub(crate) fn undone(&mut self, setback: Setback) {
+        self.forget_rollout();
+        self.reload = ReloadOutcome::Undone(setback);
+        self.roster_changed = true;
+    }
+
+    /// Ends a rollout that is not to be committed, wherever it is: whoever starts from now on is of the committed generation (I4).
+    pub(super) fn forget_rollout(&mut self) {
         // A reload that failed while its file was read has not touched a slot, not even one that an earlier undo gave up.
         if let Some(rollout) = self.rollout.take() {
             self.give_slots_the_committed_settings(&rollout.given_up);
         }
-        self.reload = ReloadOutcome::Undone(setback);
-        self.roster_changed = true;
     }
 
     /// Slots above the target did not take part in the walk; if they are opened again, it is in this generation.

@@ -348,7 +348,7 @@ impl World {
 
     fn spawn(&mut self, worker: WorkerId, pool: PoolNo, name: WorkerName, settings: &Settings) {
         trial::check_spawn(self, pool.0, &name, settings);
-        oracle::check_spawn(self, pool.0);
+        oracle::check_spawn(self, pool.0, name.generation);
         recycling::check_spawn(self, pool.0, &name);
         let faults = self.plan.faults;
         let mut traits = Traits {

@@ -281,9 +281,14 @@ pub(super) fn check_choice(world: &mut World, chosen: WorkerId) {
     }
 }
 
-/// Nobody starts in a pool that is paused.
-pub(super) fn check_spawn(world: &World, pool: usize) {
+/// Nobody starts in a pool that is paused, nor at a stop of a generation that had not proved itself before.
+pub(super) fn check_spawn(world: &World, pool: usize, generation: Generation) {
     assert_eq!(world.oracle.pools[pool].rest, Rest::None, "a worker starts in a paused pool");
+    let is_committed = generation == world.oracle.pools[pool].generation;
+    assert!(
+        world.refuses_from.is_none() || is_committed || world.oracle.undo_stuck,
+        "I4: {generation} starts at a stop"
+    );
 }
 
 /// I3: whoever drains has been replaced, or is not wanted any more.
