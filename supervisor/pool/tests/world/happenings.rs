@@ -9,7 +9,7 @@ use ostler_shared::{ConnId, PoolName, SlotNo, WorkerId};
 
 use super::fake::{Fake, Probe, Process, Record};
 use super::plan::{POOLS_MAX, Places, draw_reload, draw_workers};
-use super::{Burial, Conn, Place, World, oracle, recycling};
+use super::{Burial, Conn, Place, World, doors, oracle, recycling};
 
 /// What can happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,7 +215,7 @@ impl World {
 
     // ── workers ────────────────────────────────────────────────────────────────────────────────────────────
 
-    fn any_worker(&mut self, fits: impl Fn(&Fake) -> bool) -> Option<WorkerId> {
+    pub(super) fn any_worker(&mut self, fits: impl Fn(&Fake) -> bool) -> Option<WorkerId> {
         let fitting = self.workers.values().filter(|fake| fits(fake)).count();
         let chosen = (fitting > 0).then(|| self.dice.usize(0..fitting))?;
         self.workers.iter().filter(|(_, fake)| fits(fake)).nth(chosen).map(|(id, _)| *id)
@@ -525,16 +525,15 @@ impl World {
         let Some(only) = self.config_wanted.take() else { return };
         let file = match self.dice.u32(0..6) {
             0 => return self.no_config(NoConfig::Unusable("line 3: a mistake".to_owned())),
-            1 => return self.no_config(NoConfig::CannotListen("somebody else listens there".to_owned())),
-            2 => (*self.config).clone(),
+            1 => (*self.config).clone(),
             _ => self.another_config(),
         };
         match ostler_config::plan(&self.config, &file, &only) {
             Ok(plan) => {
                 self.marks.pools_added += plan.added.len() as u64;
                 let config = Arc::new(plan.config);
-                self.coming = Some(Arc::clone(&config));
-                self.step(Event::ConfigRead { config: Ok(config) });
+                let bound = doors::bind(self, &config).map_err(NoConfig::CannotListen);
+                self.step(Event::ConfigRead { config: bound.map(|()| config) });
             }
             Err(refused) => self.no_config(NoConfig::Unusable(refused.join("\n"))),
         }
@@ -553,13 +552,16 @@ impl World {
             pool.recall_after = places.recall_after;
             pool.reload = draw_reload(&mut self.dice);
             pool.recycle = recycling::draw(&mut self.dice);
+            if self.dice.bool() {
+                pool.listen = doors::draw(&mut self.dice, &pool.name);
+            }
         }
         let name: PoolName = format!("p{}", self.dice.usize(0..POOLS_MAX)).parse().unwrap();
         match (self.dice.u32(0..4), config.pools.iter().position(|pool| pool.name == name)) {
             (0, Some(place)) if config.pools.len() > 1 => drop(config.pools.remove(place)),
             (0 | 1, None) => {
                 let mut more = config.pools[0].clone();
-                more.listen = vec![checked::Address::UnixAbstract(name.to_string())];
+                more.listen = doors::draw(&mut self.dice, &name);
                 more.name = name;
                 config.pools.push(more);
             }

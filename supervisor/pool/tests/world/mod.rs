@@ -3,6 +3,7 @@
 //! Every happening draws its chance from the seed and its own number, so that happenings can be left out without
 //! changing what the others are.
 
+mod doors;
 mod fake;
 mod happenings;
 mod marks;
@@ -82,7 +83,7 @@ pub(crate) struct World {
     /// By number, from 1.
     conns: Vec<Conn>,
     /// What a reload under way is to bring.
-    coming: Option<Arc<checked::Config>>,
+    aside: Option<doors::Aside>,
     /// By the number of a pool, as are the next two.
     accepting: Vec<bool>,
     refusing: Vec<bool>,
@@ -146,7 +147,7 @@ impl World {
             config,
             workers: BTreeMap::new(),
             conns: Vec::new(),
-            coming: None,
+            aside: None,
             accepting: vec![false; plan.pools],
             refusing: vec![false; plan.pools],
             emptied: vec![false; plan.pools],
@@ -235,6 +236,7 @@ impl World {
         }
         if !self.finished {
             assert!(!self.is_due(), "a deadline has passed and nothing is done about it");
+            doors::check(self);
             oracle::check(self);
         }
     }
@@ -299,8 +301,8 @@ impl World {
                 Action::Shed { conn, why, .. } => self.shed(conn, why),
                 Action::TellPressure { pool, thousandths } => oracle::pressure_told(self, pool.0, thousandths),
                 Action::ReadConfig { pools } => self.config_wanted = Some(pools),
-                Action::OpenListeners => self.open_listeners(),
-                Action::CloseAside => self.coming = None,
+                Action::OpenListeners => doors::open(self),
+                Action::CloseAside => doors::close_aside(self),
                 Action::Adopt { config, pools } => self.adopt(config, &pools),
                 Action::Forget { pool } => oracle::forget(self, pool.0),
                 Action::AllReady => {}
@@ -309,22 +311,16 @@ impl World {
                 }
                 Action::Answer { request, answer } => self.answered(request, &answer),
                 Action::Note(note) => self.noted(&note),
-                Action::Finished { .. } => self.finished = true,
+                Action::Finished { .. } => {
+                    doors::check_nothing_aside(self);
+                    self.finished = true;
+                }
             }
         }
     }
 
-    fn open_listeners(&mut self) {
-        let outcome = match self.strikes(self.plan.faults.cannot_open) {
-            true => Err("somebody else listens there".to_owned()),
-            false => Ok(()),
-        };
-        self.marks.opening_failed += u64::from(outcome.is_err());
-        self.pending.push_back(Event::ListenersOpened { outcome });
-    }
-
     fn adopt(&mut self, config: Arc<checked::Config>, pools: &[PoolNo]) {
-        assert_eq!(self.coming.take().as_ref(), Some(&config), "another configuration is adopted than was read");
+        doors::adopt(self, &config);
         oracle::adopt(self, &config, pools);
         self.config = config;
     }
@@ -545,8 +541,14 @@ impl World {
         let place = self.open_requests.iter().position(|open| *open == request);
         self.open_requests.swap_remove(place.unwrap_or_else(|| panic!("{request:?} was answered twice")));
         match answer {
-            Answer::Reloaded { .. } => self.marks.reloaded += 1,
-            Answer::Undone { .. } => self.marks.undone += 1,
+            Answer::Reloaded { .. } => {
+                doors::check_nothing_aside(self);
+                self.marks.reloaded += 1;
+            }
+            Answer::Undone { .. } => {
+                doors::check_nothing_aside(self);
+                self.marks.undone += 1;
+            }
             Answer::Restarted => self.marks.restarted += 1,
             Answer::NotRestarted { .. } => self.marks.not_restarted += 1,
             Answer::Paused { .. } => self.marks.pause_answered += 1,
@@ -563,6 +565,7 @@ impl World {
         recycling::note(self, note);
         oracle::note(self, note);
         match note {
+            Note::UndoBegun { .. } => doors::undo_begun(self),
             Note::UndoStuck { .. } => self.marks.undo_stuck += 1,
             Note::PoolFailed { pool, .. } => {
                 self.marks.pool_failed += 1;

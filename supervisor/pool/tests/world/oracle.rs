@@ -142,7 +142,7 @@ fn ledger_of(world: &World, name: &str) -> Option<usize> {
 
 /// A rollout begins, perhaps that of a pool that nobody has heard of.
 fn rollout_begun(world: &mut World, name: &str, generation: Generation) {
-    let coming = world.coming.as_ref().expect("a rollout follows a configuration");
+    let coming = world.aside.as_ref().expect("a rollout follows a configuration").config();
     let config = coming.pools.iter().find(|pool| pool.name.as_str() == name).expect("it is in there");
     let (reload, mut ledger) = (config.reload, Ledger::of(config));
     // One proves the program, even where none is needed.

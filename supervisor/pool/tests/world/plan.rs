@@ -64,6 +64,8 @@ pub(crate) struct Faults {
     pub(crate) half_recalls: u32,
     /// Listeners that were bound can't be opened.
     pub(crate) cannot_open: u32,
+    /// Somebody else has what a file adds.
+    pub(crate) cannot_bind: u32,
     /// A death is noticed late.
     pub(crate) late_burials: u32,
     /// The end of the control channel is seen before the death.
@@ -196,6 +198,7 @@ impl Faults {
             cannot_open: one_in(2, 8),
             late_burials: one_in(1, 5),
             eof_first: one_in(1, 6),
+            cannot_bind: one_in(2, 8),
         }
     }
 }
