@@ -233,7 +233,11 @@ impl Listener {
         let fd = new_socket(Family::Unix).map_err(|e| refused("socket", e))?;
         let unix = UnixAddr::new(path).map_err(|e| refused("path", e))?;
         bind(fd.as_raw_fd(), &unix).map_err(|e| refused("bind", e))?;
-        let identity = identity_of(path).map_err(|e| refused("stat", errno_of(&e)))?;
+        let identity = identity_of(path).map_err(|e| {
+            // Bound a moment ago and under the lock, so it is ours; and nobody could recognise it later.
+            let _unlinked = std::fs::remove_file(path);
+            refused("stat", errno_of(&e))
+        })?;
         let listener = Listener {
             socket: fd,
             tenure: Tenure::Ours,
