@@ -274,8 +274,12 @@ impl Listener {
     pub(crate) fn adjust(&self, address: &Address, options: &checked::Socket) -> Result<(), ListenError> {
         let refused = refused(address);
         if let Some(owned) = &self.owned {
+            let mode = match options.mode {
+                Some(mode) => mode,
+                None => 0o777 & !umask().map_err(|e| refused("read the umask", errno_of(&e)))?,
+            };
             let whole = checked::Socket {
-                mode: options.mode.or_else(|| Some(0o777 & !umask())),
+                mode: Some(mode),
                 owner: options.owner.or_else(|| Some(geteuid().as_raw())),
                 group: options.group.or_else(|| Some(getegid().as_raw())),
                 ..options.clone()
@@ -374,10 +378,11 @@ fn backlog(options: &checked::Socket) -> Backlog {
 
 /// What the kernel takes away from the permissions of what this process makes (proc(5)); umask(2) can only be asked by
 /// changing it, for all threads.
-fn umask() -> u32 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+fn umask() -> io::Result<u32> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    line.and_then(|octal| u32::from_str_radix(octal.trim(), 8).ok()).unwrap_or(0o022)
+    // Kernels before 4.7 do not say; it is what nearly everybody has.
+    Ok(line.and_then(|octal| u32::from_str_radix(octal.trim(), 8).ok()).unwrap_or(0o022))
 }
 
 fn peer_of(connection: &OwnedFd) -> Option<Peer> {
