@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::Pid;
 use ostler_config::Config;
@@ -80,8 +81,7 @@ impl Jobs {
                     if report.send(run(job)).is_err() {
                         return; // the loop is over
                     }
-                    // A counter at its limit rings already.
-                    let _rung = rings.write(1);
+                    ring(&rings);
                 }
             })
         })?;
@@ -113,6 +113,12 @@ impl Jobs {
         let _count = self.bell.read(); // EAGAIN: somebody rang between two reads, and was heard
         self.done.try_iter().collect()
     }
+}
+
+/// Wakes the loop, which hears of what is done in no other way.
+fn ring(bell: &EventFd) {
+    // Interrupted (write(2)) it has not rung. Anything else is a counter at its limit, which rings already.
+    while bell.write(1) == Err(Errno::EINTR) {}
 }
 
 fn run(job: Job) -> Outcome {
