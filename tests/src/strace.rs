@@ -43,12 +43,12 @@ pub struct Injection {
 }
 
 impl Injection {
-    /// Attaches to `pid`. Every call that it makes from now on is counted.
+    /// Attaches to `pid`. Every call that it makes from now on is counted, those of each fault by themselves.
     ///
     /// # Panics
     /// When strace is missing or may not attach.
     #[must_use]
-    pub fn attach(scratch: &Scratch, pid: i32, reach: Reach, fault: &Fault<'_>) -> Injection {
+    pub fn attach(scratch: &Scratch, pid: i32, reach: Reach, faults: &[Fault<'_>]) -> Injection {
         let number = scratch.next_number();
         let report = scratch.path(&format!("strace-{number}.txt"));
         let said = scratch.path(&format!("strace-{number}.err"));
@@ -60,10 +60,10 @@ impl Injection {
             Reach::Main | Reach::Children => pid,
             Reach::Thread(name) => thread_named(pid, name),
         };
-        command.args(arguments(fault, &report)).arg("-p").arg(target.to_string());
+        command.args(arguments(faults, &report)).arg("-p").arg(target.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said).expect("the directory is ours"));
         let strace = command.spawn().unwrap_or_else(|error| panic!("cannot start strace: {error}: run tests/run"));
-        let mut injection = Injection { strace, report, planned: planned(fault.when) };
+        let mut injection = Injection { strace, report, planned: faults.iter().map(|fault| planned(fault.when)).sum() };
         injection.wait_attached(&said);
         injection
     }
@@ -128,7 +128,8 @@ impl Drop for Injection {
 #[must_use]
 pub fn prologue(scratch: &Scratch, fault: &Fault<'_>) -> (String, PathBuf) {
     let report = scratch.path(&format!("strace-{}.txt", scratch.next_number()));
-    let words: Vec<String> = arguments(fault, &report).iter().map(|word| format!("'{word}'")).collect();
+    let words: Vec<String> =
+        arguments(std::slice::from_ref(fault), &report).iter().map(|word| format!("'{word}'")).collect();
     (format!(r#"set -- strace -D {} -- "$@";"#, words.join(" ")), report)
 }
 
@@ -138,11 +139,15 @@ pub fn hits(report: &Path) -> usize {
     fs::read_to_string(report).unwrap_or_default().matches("(INJECTED)").count()
 }
 
-fn arguments(fault: &Fault<'_>, report: &Path) -> Vec<String> {
-    let Fault { calls, errno, when } = fault;
-    let injected = format!("inject={calls}:error={errno}:when={when}");
-    let words = ["-e", "signal=none", "-e", &format!("trace={calls}"), "-e", &injected, "-o"];
-    words.into_iter().map(str::to_owned).chain([report.display().to_string()]).collect()
+fn arguments(faults: &[Fault<'_>], report: &Path) -> Vec<String> {
+    let traced: Vec<&str> = faults.iter().map(|fault| fault.calls).collect();
+    let mut words =
+        vec!["-e".to_owned(), "signal=none".to_owned(), "-e".to_owned(), format!("trace={}", traced.join(","))];
+    for Fault { calls, errno, when } in faults {
+        words.extend(["-e".to_owned(), format!("inject={calls}:error={errno}:when={when}")]);
+    }
+    words.extend(["-o".to_owned(), report.display().to_string()]);
+    words
 }
 
 /// How many calls `1`, `2..4` or `3+` stand for; at least.
@@ -181,7 +186,7 @@ mod tests {
         shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut shell = shell.spawn().unwrap();
         let fault = Fault { calls: "openat", errno: "ENOSPC", when: "1" };
-        let injection = Injection::attach(&scratch, i32::try_from(shell.id()).unwrap(), Reach::Main, &fault);
+        let injection = Injection::attach(&scratch, i32::try_from(shell.id()).unwrap(), Reach::Main, &[fault]);
         let mut input = shell.stdin.take().unwrap();
         std::io::Write::write_all(&mut input, b"one\ntwo\n").unwrap();
         injection.wait_done();

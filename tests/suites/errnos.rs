@@ -2,6 +2,10 @@
 //!
 //! The rows are data (`errnos/rows.rs`), the cases are their combinations, and `docs/errors.md` is printed from them.
 
+#[path = "errnos/affairs.rs"]
+mod affairs;
+#[path = "errnos/house.rs"]
+mod house;
 #[path = "errnos/inn.rs"]
 mod inn;
 #[path = "errnos/page.rs"]
@@ -9,19 +13,20 @@ mod page;
 #[path = "errnos/rows.rs"]
 mod rows;
 
+use house::House;
 use inn::Inn;
 use ostler_tests::deadline::alone;
 use rows::{ENDINGS, Row, STARTS};
 
 /// Tries every case of some rows on one supervisor, which has to survive them all.
 fn are_survived(rows: &[Row]) {
-    are_survived_by("umask = \"022\"", rows);
+    are_survived_in(House::PLAIN, rows);
 }
 
-/// The same of workers that are given this.
-fn are_survived_by(process: &str, rows: &[Row]) {
+/// The same of a supervisor with something particular about it.
+fn are_survived_in(house: House, rows: &[Row]) {
     let _machine = alone();
-    let mut inn = Inn::open(process);
+    let mut inn = Inn::open(house);
     for row in rows {
         for errno in row.errnos {
             for when in row.when {
@@ -56,10 +61,10 @@ fn a_child_that_fails_before_its_program_runs_is_tried_again() {
 #[test]
 fn a_child_that_cannot_become_its_user_is_tried_again() {
     if nix::unistd::geteuid().is_root() {
-        return are_survived_by(inn::SOMEBODY_ELSE, rows::IDENTITIES);
+        return are_survived_in(house::SOMEBODY_ELSE, rows::IDENTITIES);
     }
     // Who can't try it is not let into it either.
-    inn::is_refused(inn::SOMEBODY_ELSE);
+    house::is_refused(house::SOMEBODY_ELSE);
 }
 
 #[test]
@@ -75,6 +80,36 @@ fn clients_of_the_control_socket_suffer_their_errors_alone() {
 #[test]
 fn a_log_that_cannot_be_written_stops_nobody() {
     are_survived(rows::LOG);
+}
+
+#[test]
+fn whoever_waits_in_the_line_is_served_in_spite_of_errors() {
+    are_survived(affairs::LINE);
+}
+
+#[test]
+fn whoever_is_refused_gets_a_reply_or_an_end_in_spite_of_errors() {
+    are_survived_in(affairs::NARROW, affairs::REFUSALS);
+}
+
+#[test]
+fn a_worker_that_stands_still_is_replaced_in_spite_of_errors() {
+    are_survived_in(affairs::WATCHFUL, affairs::STANDSTILLS);
+}
+
+#[test]
+fn listeners_change_wholly_or_not_at_all() {
+    are_survived(affairs::LISTENERS);
+}
+
+#[test]
+fn a_hook_that_cannot_be_run_is_done_without() {
+    are_survived_in(affairs::HOOKED, affairs::HOOKS);
+}
+
+#[test]
+fn a_service_manager_that_cannot_be_told_is_not_told() {
+    are_survived_in(affairs::MANAGED, affairs::MANAGER);
 }
 
 #[test]

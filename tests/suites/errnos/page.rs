@@ -4,6 +4,7 @@ use std::fs;
 
 use ostler_tests::place;
 
+use crate::affairs;
 use crate::rows::{self, ENDINGS, Row, STARTS, Start};
 
 const BEGIN: &str = "<!-- table -->\n";
@@ -25,12 +26,18 @@ pub(crate) fn compare() {
 fn tables() -> String {
     let running = [
         ("Connections", rows::CONNECTIONS),
+        ("The waiting line", affairs::LINE),
+        ("A line without room, and a reply", affairs::REFUSALS),
         ("The loop and its signals", rows::LOOP),
         ("Starting a worker", rows::SPAWNS),
         ("In a child, before its program runs", rows::CHILDREN),
         ("In a child that becomes another user", rows::IDENTITIES),
+        ("A worker that stands still", affairs::STANDSTILLS),
         ("A worker's death", rows::DEATHS),
         ("Client commands, reloads, drains", rows::COMMANDS),
+        ("A reload that changes listeners", affairs::LISTENERS),
+        ("Hooks", affairs::HOOKS),
+        ("The service manager", affairs::MANAGER),
         ("The log", rows::LOG),
     ];
     let mut text = String::new();

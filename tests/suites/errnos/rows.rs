@@ -39,8 +39,31 @@ pub(crate) enum Provocation {
     KillWithMail,
     /// A worker is replaced while clients come.
     Restart,
+    /// A worker is stopped until the watchdog has it replaced, while clients come.
+    Stall,
+    /// Clients wait in the line.
+    Wait,
+    /// Of those who wait in the line one hangs up.
+    HangUp(Wire),
+    /// Somebody comes for whom the line has no room.
+    Refuse,
     /// A client command, while nothing else goes on.
     Command(&'static [&'static str]),
+    /// A client command for whose answer the client's socket has no room at first.
+    SlowCommand(&'static [&'static str]),
+    /// A reload finds a file that is of no use.
+    FailReload,
+    /// A reload adds a listener and changes permissions.
+    AddListener,
+    /// A reload takes that listener away again.
+    TakeListenerAway,
+}
+
+/// How somebody is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wire {
+    Unix,
+    Tcp,
 }
 
 /// What shows.
@@ -52,6 +75,10 @@ pub(crate) enum Then {
     Says(&'static [&'static str]),
     /// The command ends with this code and text.
     Answers(i32, &'static str),
+    /// Who is refused gets the reply.
+    Replied,
+    /// Who is refused gets the end of his connection.
+    Ended,
 }
 
 /// One way for a supervisor to meet errors before its first client, or after its last.
@@ -202,6 +229,26 @@ pub(crate) const LOOP: &[Row] = &[
         provocation: Provocation::Kill,
         then: Then::Says(&["ended with signal"]),
         does: "reads again when the pipe is readable",
+    },
+    Row {
+        during: "taking in what the helper thread has done",
+        calls: "read",
+        errnos: &["EAGAIN", "EINTR"],
+        when: &["1"],
+        reach: Reach::Main,
+        provocation: Provocation::Command(&["reload"]),
+        then: Then::Answers(0, "reloaded"),
+        does: "takes it in all the same: the bell is only rung for it",
+    },
+    Row {
+        during: "ringing for what the helper thread has done",
+        calls: "write",
+        errnos: &["EINTR"],
+        when: &["1..3"],
+        reach: Reach::Thread("jobs"),
+        provocation: Provocation::Command(&["reload"]),
+        then: Then::Answers(0, "reloaded"),
+        does: "rings again at once",
     },
 ];
 
@@ -400,6 +447,26 @@ pub(crate) const SPAWNS: &[Row] = &[
         then: Then::Says(&["cannot be welcomed", "it is replaced"]),
         does: "takes the worker for broken and replaces it",
     },
+    Row {
+        during: "closing a mailbox in the other direction",
+        calls: "shutdown",
+        errnos: &["ENOTCONN", "ENOBUFS"],
+        when: &["1"],
+        reach: Reach::Main,
+        provocation: Provocation::Grow,
+        then: Then::Says(TRY_AGAIN),
+        does: "closes what it had made, and tries again after the back-off",
+    },
+    Row {
+        during: "making a worker's process group",
+        calls: "setpgid",
+        errnos: &["EACCES", "EPERM", "ESRCH"],
+        when: &["1"],
+        reach: Reach::Main,
+        provocation: Provocation::Grow,
+        then: Then::Served,
+        does: "goes on: the child does the same for itself",
+    },
 ];
 
 pub(crate) const CHILDREN: &[Row] = &[
@@ -557,6 +624,16 @@ pub(crate) const IDENTITIES: &[Row] = &[
         then: Then::Says(&["cannot execute the built-in hello server", "user nobody has", "next try in"]),
         does: "the same",
     },
+    Row {
+        during: "giving a worker's log pipes to its user",
+        calls: "fchown",
+        errnos: &["EPERM", "EIO"],
+        when: &["1..2"],
+        reach: Reach::Main,
+        provocation: Provocation::Grow,
+        then: Then::Served,
+        does: "goes on: the worker only can't open /dev/stderr anew",
+    },
 ];
 
 pub(crate) const DEATHS: &[Row] = &[
@@ -619,6 +696,36 @@ pub(crate) const DEATHS: &[Row] = &[
         provocation: Provocation::KillWithMail,
         then: Then::Served,
         does: "leaves them there and tries again after 100 ms",
+    },
+    Row {
+        during: "asking for a dead worker's group",
+        calls: "getpgid",
+        errnos: &["ESRCH", "EPERM"],
+        when: &["1"],
+        reach: Reach::Main,
+        provocation: Provocation::Kill,
+        then: Then::Says(&["ended with signal"]),
+        does: "goes on: it is signalled by itself as well",
+    },
+    Row {
+        during: "ending a dead worker's channel",
+        calls: "shutdown",
+        errnos: &["ENOTCONN", "ENOBUFS"],
+        when: &["1"],
+        reach: Reach::Main,
+        provocation: Provocation::Kill,
+        then: Then::Says(&["ended with signal"]),
+        does: "goes on: what it had sent is read",
+    },
+    Row {
+        during: "asking whether the kernel killed it for want of memory",
+        calls: "pread64",
+        errnos: &["EIO", "EINTR"],
+        when: &["1"],
+        reach: Reach::Main,
+        provocation: Provocation::Kill,
+        then: Then::Says(&["ended with signal"]),
+        does: "does not know, or reads again",
     },
 ];
 
@@ -743,6 +850,46 @@ pub(crate) const COMMANDS: &[Row] = &[
         provocation: Provocation::Restart,
         then: Then::Served,
         does: "goes on: the end of its mailbox tells the worker as well",
+    },
+    Row {
+        during: "telling a worker to drain",
+        calls: "shutdown",
+        errnos: &["ENOTCONN", "ENOBUFS"],
+        when: &["2"],
+        reach: Reach::Main,
+        provocation: Provocation::Restart,
+        then: Then::Served,
+        does: "goes on: the frame tells the worker as well",
+    },
+    Row {
+        during: "waiting until an answer can go on",
+        calls: "epoll_ctl",
+        errnos: &["ENOMEM"],
+        when: &["2"],
+        reach: Reach::Main,
+        provocation: Provocation::SlowCommand(&["status", "--json"]),
+        then: Then::Answers(1, "the supervisor at"),
+        does: "closes the client's connection; the command ends with 1",
+    },
+    Row {
+        during: "dumping its state",
+        calls: "openat",
+        errnos: &["EMFILE", "ENFILE", "ENOMEM", "EACCES", "ENOENT"],
+        when: &["1"],
+        reach: Reach::Main,
+        provocation: Provocation::Command(&["dump"]),
+        then: Then::Says(&["descriptors ? of"]),
+        does: "writes `?` for what it can't see",
+    },
+    Row {
+        during: "saying where the log is",
+        calls: "readlink",
+        errnos: &["EACCES", "ENOENT", "EIO", "ENOMEM"],
+        when: &["1"],
+        reach: Reach::Main,
+        provocation: Provocation::Command(&["dump"]),
+        then: Then::Answers(0, "which goes to ?"),
+        does: "the same",
     },
 ];
 
@@ -969,6 +1116,42 @@ pub(crate) const STARTS: &[Start] = &[
         then: Ending::Goes(&["cannot start a process", "next try in"]),
         does: "tries again after the back-off",
     },
+    Start {
+        during: "giving its control socket its permissions",
+        calls: "fchmodat",
+        errnos: &["EPERM", "EIO", "EROFS"],
+        when: "1",
+        listen: UNIX,
+        then: Ending::Exits(1, &["cannot listen on", "chmod"]),
+        does: "exits with 1, and says what to do",
+    },
+    Start {
+        during: "setting a TCP listener's options",
+        calls: "setsockopt",
+        errnos: &["ENOMEM", "ENOPROTOOPT"],
+        when: "1",
+        listen: r#""tcp:127.0.0.1:0""#,
+        then: Ending::Exits(1, &["cannot listen on tcp:127.0.0.1:0", "SO_REUSEADDR"]),
+        does: "the same",
+    },
+    Start {
+        during: "asking for a TCP listener's port",
+        calls: "getsockname",
+        errnos: &["ENOBUFS"],
+        when: "1",
+        listen: r#""tcp:127.0.0.1:0""#,
+        then: Ending::Exits(1, &["cannot listen on tcp:127.0.0.1:0", "getsockname"]),
+        does: "the same",
+    },
+    Start {
+        during: "clearing a path's lock file",
+        calls: "ftruncate",
+        errnos: &["EIO", "EPERM"],
+        when: "2",
+        listen: UNIX,
+        then: Ending::Exits(1, &["cannot listen on unix:web.sock", "lock file"]),
+        does: "the same, and unlinks what it had made",
+    },
 ];
 
 pub(crate) const ENDINGS: &[Start] = &[
@@ -1035,5 +1218,14 @@ pub(crate) const ENDINGS: &[Start] = &[
         then: Ending::Exits(101, &["epoll_wait on our own descriptor failed"]),
         does: "panics (exit code 101): only a bug of its own brings these, and going on would be a loop without an end. \
                Workers serve what they hold and leave",
+    },
+    Start {
+        during: "ceasing to wait for a descriptor",
+        calls: "epoll_ctl",
+        errnos: &["EBADF", "EINVAL", "EPERM", "ENOMEM"],
+        when: "1",
+        listen: UNIX,
+        then: Ending::Exits(101, &["cannot stop waiting for a descriptor of ours"]),
+        does: "the same: the kernel needs no memory to forget one, and what it goes on telling of would be a loop without an end",
     },
 ];
