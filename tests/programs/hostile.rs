@@ -13,6 +13,8 @@ mod memory;
 mod offspring;
 #[path = "hostile/sockets.rs"]
 mod sockets;
+#[path = "hostile/times.rs"]
+mod times;
 
 use std::cell::RefCell;
 use std::fs;
@@ -178,6 +180,24 @@ impl Raw {
                 self.set_absurd_gauges();
                 self.did_it();
             }
+            "beats_in_the_future" => {
+                self.promise_to_beat(u64::MAX);
+                self.serve();
+            }
+            "beats_in_the_future_and_stands_still" => {
+                self.promise_to_beat(u64::MAX);
+                self.stand_still();
+            }
+            "beats_in_the_past" => {
+                self.promise_to_beat(1);
+                self.serve();
+            }
+            "beats_almost_too_late" => self.beat_almost_too_late(),
+            "is_busy_since_long_ago" => self.hold_and_mark(times::long_ago),
+            "is_busy_since_the_future" => self.hold_and_mark(times::in_the_future),
+            "is_always_almost_slow" => self.hold_and_mark(times::almost_slow),
+            "marks_what_others_hold" => self.mark_what_others_hold(),
+            "scribbles_over_its_times" => self.scribble_over_times(),
             "rings_for_nothing" => self.ring_for_ever(),
             "fills_its_doorbell" => self.fill_the_doorbell(),
             "reads_its_doorbell" => self.read_the_doorbell(),

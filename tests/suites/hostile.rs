@@ -3,14 +3,16 @@
 #[path = "hostile/inn.rs"]
 mod inn;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use inn::{Harm, Inn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use ostler_tests::builder::Builder;
 use ostler_tests::deadline::{SLACK, SOON, wait_until};
-use ostler_tests::procs;
+use ostler_tests::http::{Connection, Keep};
 use ostler_tests::status::WorkerState;
+use ostler_tests::{Scratch, procs, programs};
 
 /// Where it is a matter of time which lie is found first.
 const ANY_LIE: &str = "broke the protocol: it";
@@ -293,6 +295,135 @@ fn one_that_fills_its_doorbell_is_not_even_noticed() {
 #[test]
 fn one_that_reads_its_doorbell_is_not_even_noticed() {
     is_not_even_noticed("reads_its_doorbell");
+}
+
+// ── times ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const HEARTBEAT: &str = r#"heartbeat = "1s""#;
+const REQUEST: &str = r#"heartbeat = "0s", request = "1s", slow = "100ms""#;
+const BOTH: &str = r#"heartbeat = "1s", request = "1s", slow = "100ms""#;
+/// Longer than a beat, the doubt that follows, or a request may take.
+const BITTEN_BY: Duration = Duration::from_millis(2500);
+
+/// How often the pool looks at a worker at most, whatever that says of itself: its `PULSE_SPACING_MIN` and its
+/// `MARKS_SPACING_MIN`.
+const SPACING: Duration = Duration::from_millis(100);
+
+/// So long a supervisor is observed: without that pause it would look some three hundred times.
+const OBSERVED: Duration = Duration::from_secs(4);
+
+/// A liar that the watchdogs have had the time to bite, and that has done what its mode is about.
+fn is_watched(mode: &str, watchdog: &str) -> (Inn, u64) {
+    let mut inn = Inn::open_watched(mode, watchdog);
+    let hostile = inn.provoke();
+    inn.invite();
+    inn.wait_deed();
+    let since = Instant::now();
+    wait_until(SOON, "every watchdog would have bitten", || since.elapsed() > BITTEN_BY);
+    (inn, hostile)
+}
+
+/// It is the same one still, and the supervisor found nothing to say about it.
+fn is_left_alone(mode: &str, watchdog: &str, harm: Harm) {
+    let (mut inn, hostile) = is_watched(mode, watchdog);
+    assert_eq!(inn.bad_id(), hostile, "{}", inn.ostler.log());
+    if harm == Harm::Nobody {
+        inn.assert_all_served();
+    }
+    inn.close(harm);
+}
+
+/// It has to go, for this reason, and nobody else with it.
+fn is_bitten(mode: &str, watchdog: &str, log: &str) {
+    let (inn, hostile) = is_watched(mode, watchdog);
+    inn.wait_replaced(hostile);
+    inn.ostler.wait_log(&["worker=bad/0.1", log]);
+    assert!(!inn.ostler.log().lines().any(|line| line.contains("good/") && line.contains(log)), "{}", inn.ostler.log());
+    inn.close(Harm::Claimed);
+}
+
+#[test]
+fn one_that_beats_in_the_future_is_not_even_noticed() {
+    is_left_alone("beats_in_the_future", HEARTBEAT, Harm::Nobody);
+}
+
+#[test]
+fn one_that_beats_in_the_future_and_stands_still_harms_only_whom_it_holds() {
+    is_left_alone("beats_in_the_future_and_stands_still", HEARTBEAT, Harm::Claimed);
+}
+
+#[test]
+fn one_that_says_it_beat_long_ago_is_replaced() {
+    is_bitten("beats_in_the_past", HEARTBEAT, "does not move");
+}
+
+#[test]
+fn one_that_is_busy_since_before_it_was_handed_anything_is_overdue_when_it_has_had_that_for_too_long() {
+    is_bitten("is_busy_since_long_ago", REQUEST, "is at one request");
+}
+
+#[test]
+fn one_that_is_busy_since_the_future_harms_only_whom_it_holds() {
+    is_left_alone("is_busy_since_the_future", REQUEST, Harm::Claimed);
+}
+
+#[test]
+fn one_that_marks_what_others_hold_harms_only_whom_it_holds() {
+    // Looked at after 100 ms, and not overdue by anything that is its own.
+    is_left_alone("marks_what_others_hold", r#"heartbeat = "0s", request = "60s", slow = "100ms""#, Harm::Claimed);
+}
+
+#[test]
+fn one_that_scribbles_over_its_times_harms_only_whom_it_holds() {
+    let (inn, _) = is_watched("scribbles_over_its_times", BOTH);
+    inn.close(Harm::Claimed);
+}
+
+/// Wakes of the supervisor for a worker alone in the world whose next deadline is always the next moment.
+fn looks_are_spaced(mode: &str, watchdog: &str) {
+    let scratch = Scratch::new();
+    let peace = scratch.path("peace");
+    let command = programs::toml(&programs::hostile(mode, &peace));
+    let config = format!(
+        "[pool.bad]\nlisten = [\"unix:bad.sock\"]\ncommand = {command}\nworkers = 1\n\
+         drain = {{ timeout = \"300ms\", kill_after = \"400ms\" }}\nwatchdog = {{ {watchdog} }}\n"
+    );
+    let mut ostler = Builder::new(&scratch).config(config).start();
+    let mut client = Connection::open(&ostler.unix("bad.sock"), SOON).expect("the supervisor accepts");
+    client.ask("/", Keep::Once).expect("a request is short");
+    wait_until(SOON, "the hostile worker does its deed", || peace.with_extension("did").exists());
+    let worker = ostler.status().only().pids();
+    let (woken, cpu, since) = (wakes(ostler.pid()), procs::cpu_time(ostler.pid()), Instant::now());
+    wait_until(SOON, "there was time for many looks", || since.elapsed() > OBSERVED);
+    let woken = wakes(ostler.pid()) - woken;
+    let cpu = procs::cpu_time(ostler.pid()).zip(cpu).map(|(after, before)| after - before).expect("it runs");
+    let length = since.elapsed();
+    // On a machine with too much to do its lie comes too late now and then, and is found out: that costs a few, and ends it.
+    let replacing = if ostler.status().only().pids() == worker { 0 } else { 100 };
+    // Half of them are looks; the rest is for what else there is to do.
+    let most = u64::try_from(2 * length.as_millis() / SPACING.as_millis()).expect("a few") + 20 + replacing;
+    assert!(woken <= most, "woken {woken} times in {length:?}, at most {most} are due");
+    assert!(cpu < length / 2, "{cpu:?} of CPU time in {length:?}: it spins");
+    ostler.signal(Signal::SIGTERM);
+    let ended = ostler.wait(Duration::from_secs(30) + SLACK);
+    assert!([0, 4].contains(&ended.code), "{}", ended.log);
+    ostler.assert_no_process_left();
+}
+
+/// How often its loop has waited.
+fn wakes(pid: i32) -> u64 {
+    procs::status_field(pid, "voluntary_ctxt_switches").parse().expect("a count")
+}
+
+#[test]
+fn one_that_beats_almost_too_late_does_not_make_the_timer_spin() {
+    looks_are_spaced("beats_almost_too_late", HEARTBEAT);
+}
+
+#[test]
+fn one_that_is_always_almost_slow_does_not_make_the_timer_spin() {
+    // Whoever is overdue has to go, and the lie would end with him where it comes a little too late.
+    looks_are_spaced("is_always_almost_slow", r#"heartbeat = "0s", slow = "1s""#);
 }
 
 // ── what it says of its connections ────────────────────────────────────────────────────────────────────────────

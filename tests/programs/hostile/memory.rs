@@ -11,6 +11,7 @@ use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ftruncate, read, write};
 use ostler_shared::completion::{COMPLETION_WORDS, Completion, Outcome};
+use ostler_shared::marks::MARK_WORDS;
 use ostler_shared::sys::memory::{OwnMemory, WORD};
 use ostler_tests::deadline::{SOON, wait_until};
 
@@ -42,7 +43,18 @@ impl Raw {
     // ── the ring's header ──────────────────────────────────────────────────────────────────────────────────
 
     pub(super) fn ring_capacity(&self) -> u64 {
-        ((self.region.words() - RECORDS) / COMPLETION_WORDS) as u64
+        ((self.region.words() - RECORDS) / (COMPLETION_WORDS + MARK_WORDS)) as u64
+    }
+
+    /// Its heartbeat and what it promises of it, and whether it keeps marks.
+    pub(super) fn hint_words(&self) -> Range<usize> {
+        0..PUBLISHED
+    }
+
+    /// The marks, which follow the records.
+    pub(super) fn mark_words(&self) -> Range<usize> {
+        let first = RECORDS + usize::try_from(self.ring_capacity()).expect("a small ring") * COMPLETION_WORDS;
+        first..self.region.words()
     }
 
     pub(super) fn claim_to_have_published(&self, records: u64) {
@@ -224,7 +236,7 @@ fn scribble_for_ever(memory: &OwnMemory, words: &Range<usize>, below: u64, now_a
     }
 }
 
-fn xorshift(mut word: u64) -> u64 {
+pub(super) fn xorshift(mut word: u64) -> u64 {
     word ^= word << 13;
     word ^= word >> 7;
     word ^ (word << 17)

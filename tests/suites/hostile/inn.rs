@@ -40,11 +40,20 @@ pub(crate) struct Inn {
 
 impl Inn {
     pub(crate) fn open(mode: &str) -> Inn {
-        Inn::open_with_patience(mode, "400ms")
+        Inn::open_with(mode, "400ms", "")
     }
 
     /// `kill_after`: how long a worker that has to go may take.
     pub(crate) fn open_with_patience(mode: &str, kill_after: &str) -> Inn {
+        Inn::open_with(mode, kill_after, "")
+    }
+
+    /// Its workers are watched by `watchdog`.
+    pub(crate) fn open_watched(mode: &str, watchdog: &str) -> Inn {
+        Inn::open_with(mode, "400ms", watchdog)
+    }
+
+    fn open_with(mode: &str, kill_after: &str, watchdog: &str) -> Inn {
         let scratch = Scratch::new();
         let peace = scratch.write("peace", "");
         let command = programs::toml(&programs::hostile(mode, &peace));
@@ -63,6 +72,7 @@ impl Inn {
             queue = {{ timeout = "60s" }}
             start = {{ ready_timeout = "1s", failures = 10000, backoff = ["20ms", "50ms"] }}
             drain = {{ timeout = "300ms", kill_after = "{kill_after}" }}
+            watchdog = {{ {watchdog} }}
             "#
         );
         let ostler = Builder::new(&scratch).config(config).start();
@@ -105,7 +115,7 @@ impl Inn {
 
     // ── what becomes of the hostile worker ─────────────────────────────────────────────────────────────────
 
-    fn bad_id(&self) -> u64 {
+    pub(crate) fn bad_id(&self) -> u64 {
         self.ostler.status().pool("bad").workers.iter().filter_map(|worker| worker.id).max().unwrap_or(0)
     }
 
