@@ -77,7 +77,8 @@ pub(crate) use signals::{Arrived, Sender};
 pub(crate) use spawn::HELLO_COMMAND;
 pub(crate) use start::{Setup, StartError};
 
-/// How long a dead worker's mailbox that lacks a free descriptor, or a question that lacks room, waits for the next try.
+/// How long a dead worker's mailbox that lacks a free descriptor, or a question or a message that lacks room, waits for the
+/// next try.
 const STARVED_RETRY: Duration = Duration::from_millis(100);
 
 /// The supervisor at work.
@@ -201,6 +202,7 @@ impl Driver {
 
     /// Once per turn, which is what makes a sign of life one of the loop's.
     fn tell_the_manager(&mut self) {
+        self.readiness.catch_up();
         self.readiness.give_sign_of_life();
         if self.readiness.asks_for_health() {
             let now = self.now();
@@ -220,7 +222,7 @@ impl Driver {
 
     fn next_timeout(&mut self) -> Option<Duration> {
         let now = self.now();
-        let has_to_retry = !self.starved.is_empty() || !self.unasked.is_empty();
+        let has_to_retry = !self.starved.is_empty() || !self.unasked.is_empty() || self.readiness.has_unsent();
         let starved = has_to_retry.then(|| now + STARVED_RETRY);
         let paused = self.paused.front().map(|(until, _)| *until);
         let sitting = self.sittings.front().map(|(until, _)| *until);

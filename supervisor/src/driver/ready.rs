@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ostler_shared::sys::clock::monotonic_ns;
 
-use super::notify::Manager;
+use super::notify::{Manager, Unsent};
 use super::watchdog::{Due, Watchdog};
 
 /// What a step of ours may take beyond its own deadlines before the service manager gives us up.
@@ -149,7 +149,7 @@ impl Readiness {
         if let (Some(manager), Some(watchdog)) = (&self.manager, &mut self.watchdog)
             && watchdog.due() == Due::Now
         {
-            manager.tell("WATCHDOG=1");
+            manager.tell_alive();
             watchdog.rest();
         }
     }
@@ -160,6 +160,20 @@ impl Readiness {
             Due::Now => Some(Duration::ZERO),
             Due::In(left) => Some(left),
         }
+    }
+
+    // ── what waits ─────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Sends what the service manager had no room for before.
+    pub(crate) fn catch_up(&self) {
+        if let Some(manager) = &self.manager {
+            manager.catch_up();
+        }
+    }
+
+    /// Whether the service manager has to be told something that it had no room for.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.manager.as_ref().is_some_and(|manager| manager.unsent() == Unsent::Some)
     }
 
     // ── words ──────────────────────────────────────────────────────────────────────────────────────────────

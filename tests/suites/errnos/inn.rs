@@ -27,7 +27,7 @@ const PATIENT: usize = 4;
 /// A supervisor that suffers one fault after another.
 pub(crate) struct Inn {
     /// Here to be talked to. Before the supervisor, whose directory its socket is in and which looks for what is left there.
-    _manager: Option<Manager>,
+    manager: Option<Manager>,
     ostler: Ostler,
     house: House,
     tcp: Target,
@@ -46,13 +46,14 @@ impl Inn {
         }
         let ostler = builder.start();
         let (descriptors, mappings) = (ostler.descriptor_count(), shared_mappings(ostler.pid()));
-        Inn { _manager: manager, descriptors, mappings, ostler, house, tcp }
+        Inn { manager, descriptors, mappings, ostler, house, tcp }
     }
 
     /// Lets a call fail, and checks that it cost nothing but what the row says.
     pub(crate) fn suffer(&mut self, row: &Row, errno: &str, when: &str) {
         let before = self.ostler.status().only().clone();
         let log_before = self.ostler.log().len();
+        let told_before = self.told().len();
         let mut faults = vec![Fault { calls: row.calls, errno, when }];
         if let Provocation::SlowCommand(_) = row.provocation {
             faults.push(Fault { calls: "sendto", errno: "EAGAIN", when: "1" });
@@ -90,9 +91,25 @@ impl Inn {
         assert_eq!(pool.shed_total(), before.shed_total() + refused, "{pool:?}");
         self.ostler.wait_descriptor_count(self.descriptors);
         assert_eq!(shared_mappings(self.ostler.pid()), self.mappings, "shared memory stays behind");
-        if let Then::Says(texts) = row.then {
-            wait_until(SLACK, &format!("a line with {texts:?}"), || has_line(&self.ostler.log()[log_before..], texts));
+        match row.then {
+            Then::Says(texts) => {
+                wait_until(SLACK, &format!("a line with {texts:?}"), || {
+                    has_line(&self.ostler.log()[log_before..], texts)
+                });
+            }
+            Then::Told(wanted) => {
+                wait_until(SLACK, &format!("the manager hears {wanted:?}"), || {
+                    let mut told = self.told()[told_before..].iter();
+                    wanted.iter().all(|wanted| told.any(|told| told == wanted))
+                });
+            }
+            Then::Served | Then::Answers(..) | Then::Replied | Then::Ended => {}
         }
+    }
+
+    /// What the service manager has heard so far; nothing where there is none.
+    fn told(&mut self) -> &[String] {
+        self.manager.as_mut().map_or(&[], |manager| manager.said())
     }
 
     pub(crate) fn close(mut self) {
@@ -161,7 +178,7 @@ impl Inn {
         let (code, text) = match row.then {
             Then::Answers(code, text) => (code, text),
             // What the log says is looked at later.
-            Then::Says(_) => (0, ""),
+            Then::Says(_) | Then::Told(_) => (0, ""),
             Then::Served | Then::Replied | Then::Ended => panic!("say what {words:?} answers"),
         };
         assert_eq!(output.code, code, "{}", output.text());
@@ -220,7 +237,9 @@ impl Inn {
             Then::Replied => assert_eq!(answer, Ok(503)),
             // With the reply or without.
             Then::Ended => assert_ne!(answer, Ok(200)),
-            Then::Served | Then::Says(_) | Then::Answers(..) => panic!("say what becomes of who is refused"),
+            Then::Served | Then::Says(_) | Then::Told(_) | Then::Answers(..) => {
+                panic!("say what becomes of who is refused")
+            }
         }
     }
 

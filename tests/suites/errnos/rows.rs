@@ -73,6 +73,8 @@ pub(crate) enum Then {
     Served,
     /// A line of the log with these texts.
     Says(&'static [&'static str]),
+    /// The service manager hears these assignments, in this order.
+    Told(&'static [&'static str]),
     /// The command ends with this code and text.
     Answers(i32, &'static str),
     /// Who is refused gets the reply.

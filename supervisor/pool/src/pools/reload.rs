@@ -297,7 +297,8 @@ impl Pools {
     /// A reload is over and nothing has changed.
     fn reload_failed(&mut self, batch: Batch, concerned: &[PoolNo], setback: Setback, out: &mut Vec<Action>) {
         // When it was about new pools alone, those that are there have to show it.
-        let is_concerned = |pool: &Pool| !pool.is_stopping() && (concerned.is_empty() || concerned.contains(&pool.no()));
+        let is_concerned =
+            |pool: &Pool| !pool.is_stopping() && (concerned.is_empty() || concerned.contains(&pool.no()));
         for pool in self.pools.iter_mut().filter(|pool| is_concerned(pool)) {
             pool.undone(setback.clone());
         }
