@@ -28,6 +28,19 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// The interpreter of the virtual environment that has the Python package.
+///
+/// # Panics
+/// When it was not made.
+#[must_use]
+pub fn python() -> PathBuf {
+    let running = std::env::current_exe().expect("a running program has a path");
+    // target/PROFILE/deps/TEST: the environment lies beside the profiles.
+    let path = running.ancestors().nth(3).expect("a test lies in a target directory").join("python/bin/python");
+    assert!(path.exists(), "{} is missing: run tests/run, which makes it", path.display());
+    path
+}
+
 /// The root of the workspace.
 ///
 /// # Panics

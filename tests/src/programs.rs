@@ -63,6 +63,20 @@ pub fn fd_glutton(how: &str) -> Vec<String> {
     vec![path("fd_glutton"), how.to_owned()]
 }
 
+/// The command of a worker in Python; `mode` is `pull`, `serve` or `asyncio`, and it takes `ms` to become ready.
+///
+/// # Panics
+/// When there is no interpreter that has the package.
+#[must_use]
+pub fn python_hello(mode: &str, ms: u64) -> Vec<String> {
+    let program = place::workspace().join("tests/programs/python/hello.py");
+    [place::python(), program]
+        .map(|path| path.display().to_string())
+        .into_iter()
+        .chain([mode.to_owned(), ms.to_string()])
+        .collect()
+}
+
 /// The command of a worker that breaks the protocol in this way as long as the file `peace` does not exist.
 ///
 /// # Panics

@@ -105,23 +105,45 @@ fn every_direct_dependency_has_its_line_in_the_docs() {
     assert!(missing.is_empty(), "docs/dependencies.md says nothing about {missing:?}");
 }
 
-/// Every Rust file of the workspace, outside of target directories.
-fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+#[test]
+fn every_dependency_of_the_python_package_has_its_line_in_the_docs() {
+    let docs = std::fs::read_to_string(place::workspace().join("docs/dependencies.md")).expect("docs/dependencies.md");
+    let project = std::fs::read_to_string(place::workspace().join("worker/python/pyproject.toml")).expect("ours");
+    let mut section = "";
+    let mut names = BTreeSet::new();
+    for line in project.lines() {
+        let key = line.split('=').next().unwrap_or_default().trim();
+        if line.starts_with('[') {
+            section = line;
+        } else if section == "[project.optional-dependencies]" || ["requires", "dependencies"].contains(&key) {
+            let quoted = line.split('"').skip(1).step_by(2);
+            let end_of_name = |c: char| !c.is_alphanumeric() && !"-_.".contains(c);
+            names.extend(quoted.filter_map(|text| text.split(end_of_name).next()));
+        }
+    }
+    assert!(names.contains("setuptools"), "{names:?}: each list stands on one line");
+    let missing: Vec<_> = names.iter().filter(|name| !docs.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "docs/dependencies.md says nothing about {missing:?}");
+}
+
+/// Every file of this extension in the workspace, outside of target directories.
+fn sources(extension: &str, dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).expect("a directory of ours").flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
-        if path.is_dir() && name != "target" && !name.starts_with('.') {
-            sources(&path, found);
-        } else if name.ends_with(".rs") {
+        // `build` is what an installation of the Python package leaves.
+        if path.is_dir() && !["target", "build"].contains(&&*name) && !name.starts_with('.') {
+            sources(extension, &path, found);
+        } else if path.extension().is_some_and(|its| its == extension) {
             found.push(path);
         }
     }
 }
 
 /// Files of `below` that have one of `words`, with the line.
-fn files_with(below: &str, words: &[String]) -> Vec<String> {
+fn files_with(extension: &str, below: &str, words: &[String]) -> Vec<String> {
     let mut files = Vec::new();
-    sources(&place::workspace().join(below), &mut files);
+    sources(extension, &place::workspace().join(below), &mut files);
     assert!(!files.is_empty());
     let mut hits = Vec::new();
     for path in files {
@@ -138,27 +160,32 @@ fn files_with(below: &str, words: &[String]) -> Vec<String> {
 #[test]
 fn no_test_is_ignored() {
     // Put together here, so that this file does not find itself.
-    let hits = files_with("", &[format!("#[{}", "ignore")]);
+    let hits = files_with("rs", "", &[format!("#[{}", "ignore")]);
     assert!(hits.is_empty(), "{hits:#?}");
 }
 
 #[test]
 fn no_suite_sleeps() {
-    let hits = files_with("tests/suites", &[format!("thread::{}", "sleep"), format!("park_{}", "timeout")]);
+    let mut hits = files_with("rs", "tests/suites", &[format!("thread::{}", "sleep"), format!("park_{}", "timeout")]);
+    hits.extend(files_with("py", "worker/python/tests", &["sleep(".to_owned()]));
     assert!(hits.is_empty(), "wait for a fact instead: {hits:#?}");
 }
 
 #[test]
 fn ostler_prints_by_nothing_that_panics_when_nobody_listens() {
-    let hits = files_with("supervisor/src", &[" println!", " print!", "eprintln!", "eprint!"].map(str::to_owned));
+    let hits = files_with("rs", "supervisor/src", &[" println!", " print!", "eprintln!", "eprint!"].map(str::to_owned));
     assert!(hits.is_empty(), "use commands/say.rs: {hits:#?}");
 }
 
 #[test]
 fn every_file_says_at_its_top_what_it_is_for() {
     let mut files = Vec::new();
-    sources(&place::workspace(), &mut files);
-    let silent: Vec<PathBuf> =
-        files.into_iter().filter(|path| !std::fs::read_to_string(path).expect("readable").starts_with("//!")).collect();
+    sources("rs", &place::workspace(), &mut files);
+    sources("py", &place::workspace(), &mut files);
+    let says = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).expect("readable");
+        text.starts_with("//!") || text.starts_with("\"\"\"")
+    };
+    let silent: Vec<PathBuf> = files.into_iter().filter(|path| !says(path)).collect();
     assert!(silent.is_empty(), "{silent:#?}");
 }
