@@ -77,6 +77,17 @@ pub fn python_hello(mode: &str, ms: u64) -> Vec<String> {
         .collect()
 }
 
+/// The command of the WSGI server in Python.
+///
+/// # Panics
+/// When there is no interpreter that has the package.
+#[must_use]
+pub fn python_wsgi(application: &str, options: &[&str]) -> Vec<String> {
+    let python = place::python().display().to_string();
+    let words = ["-m", "ostler_worker.wsgi", application].into_iter().chain(options.iter().copied());
+    std::iter::once(python).chain(words.map(str::to_owned)).collect()
+}
+
 /// The command of a worker that breaks the protocol in this way as long as the file `peace` does not exist.
 ///
 /// # Panics
