@@ -1,0 +1,236 @@
+//! Is docs/protocol.md enough to write a worker in C, without a library?
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ostler_tests::deadline::{SOON, wait_until};
+use ostler_tests::sampler::Sampler;
+use ostler_tests::status::Pool;
+use ostler_tests::target::{Stream, Target};
+use ostler_tests::{Ostler, Scratch, bounded, place, programs};
+
+const CLIENTS: usize = 16;
+/// Longer than the worker's buffer, so that both directions are in use at a time.
+const MESSAGE_BYTES: usize = 10_000;
+const LINES_MAX: usize = 200;
+
+fn source() -> PathBuf {
+    place::workspace().join("worker/c/echo.c")
+}
+
+fn built(scratch: &Scratch) -> String {
+    let program = scratch.path("echo").display().to_string();
+    let mut cc = Command::new("cc");
+    cc.args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-o", &program]).arg(source());
+    let output = bounded::run(&mut cc, SOON);
+    assert_eq!(output.code, 0, "{}", output.text());
+    program
+}
+
+fn start(workers: usize, concurrency: u32, more: &str) -> Ostler {
+    let scratch = Scratch::new();
+    let program = built(&scratch);
+    let config = format!(
+        "[pool.echo]\nlisten = [\"unix:echo.sock\"]\ncommand = [{program:?}]\nworkers = {workers}\n\
+         concurrency = {concurrency}\n{more}\n"
+    );
+    ostler_tests::Builder::new(&scratch).config(config).start()
+}
+
+fn target(ostler: &Ostler) -> Target {
+    ostler.unix("echo.sock")
+}
+
+fn end_writing(stream: &Stream) -> io::Result<()> {
+    match stream {
+        Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+    }
+}
+
+/// Sends a message while it reads, and compares.
+fn exchange(target: &Target) -> io::Result<()> {
+    let message: Vec<u8> = (0..MESSAGE_BYTES).map(|number| (number % 251) as u8).collect();
+    let mut stream = target.connect(SOON)?;
+    let mut back = vec![0; MESSAGE_BYTES];
+    for (sent, got) in message.chunks(3_000).zip(back.chunks_mut(3_000)) {
+        stream.write_all(sent)?;
+        stream.read_exact(got)?;
+    }
+    end_writing(&stream)?;
+    let rest = stream.read(&mut [0; 1])?;
+    if back == message && rest == 0 { Ok(()) } else { Err(io::Error::other("something else came back")) }
+}
+
+/// Clients that exchange messages until they are stopped.
+struct Clients {
+    stop: Arc<AtomicBool>,
+    served: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Clients {
+    fn start(target: &Target) -> Clients {
+        let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let client = |_| {
+            let (target, stop, served) = (target.clone(), Arc::clone(&stop), Arc::clone(&served));
+            thread::spawn(move || {
+                let mut failures = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    if let Err(error) = exchange(&target) {
+                        failures.push(error.to_string());
+                    } else {
+                        served.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                failures
+            })
+        };
+        let threads = (0..CLIENTS).map(client).collect();
+        Clients { stop, served, threads }
+    }
+
+    fn wait_for_more(&self, count: u64) {
+        let wanted = self.served.load(Ordering::Relaxed) + count;
+        wait_until(SOON, "more were served", || self.served.load(Ordering::Relaxed) >= wanted);
+    }
+
+    /// How many were served, and what failed.
+    fn stop(self) -> (u64, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        let failures = self.threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect();
+        (self.served.load(Ordering::Relaxed), failures)
+    }
+}
+
+fn wait_idle(ostler: &Ostler, workers: usize) -> Pool {
+    let pool = ostler.wait_status("idle, and all workers are ready", |status| {
+        let pool = status.only();
+        let whole = pool.workers.len() == workers && pool.ready().len() == workers;
+        (pool.is_idle() && whole).then(|| pool.clone())
+    });
+    assert_eq!(pool.check_books(), Ok(()));
+    pool
+}
+
+#[test]
+fn it_is_short_and_has_no_dependency() {
+    let text = std::fs::read_to_string(source()).expect("ours");
+    assert!(text.lines().count() < LINES_MAX, "{} lines", text.lines().count());
+    assert!(!text.contains("#include \""), "system headers only");
+}
+
+#[test]
+fn reloads_under_load_fail_nobody() {
+    let mut ostler = start(2, 4, "watchdog = { heartbeat = \"10s\" }");
+    let before = ostler.descriptor_count();
+    let sampler = Sampler::start(ostler.client());
+    let clients = Clients::start(&target(&ostler));
+    for round in 1..=10 {
+        clients.wait_for_more(50);
+        let output = ostler.command(&["reload"]);
+        assert_eq!(output.code, 0, "reload {round}: {output:?}\n{}", ostler.log());
+    }
+    let (served, failures) = clients.stop();
+    assert!(failures.is_empty(), "{failures:?}");
+    sampler.finish().assert_balanced();
+    let pool = wait_idle(&ostler, 2);
+    assert_eq!((pool.done, pool.accepted, pool.lost), (served, served, 0), "{pool:?}");
+    ostler.wait_descriptor_count(before);
+    let log = ostler.log();
+    assert!(!log.contains("broke the protocol") && !log.contains("does not move"), "{log}");
+    ostler.stop_clean();
+}
+
+#[test]
+fn a_worker_that_is_killed_loses_what_it_held_and_one_that_gets_term_does_not() {
+    let mut ostler = start(2, 4, "");
+    let victim = |ostler: &Ostler| ostler.status().only().ready().first().and_then(|worker| worker.pid);
+    let clients = Clients::start(&target(&ostler));
+    for _ in 0..5 {
+        clients.wait_for_more(50);
+        let pid = victim(&ostler).expect("somebody is ready");
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("a worker");
+        ostler.wait_gone(pid);
+    }
+    let (_served, failures) = clients.stop();
+    assert!(failures.is_empty(), "{failures:?}\n{}", ostler.log());
+    assert_eq!(wait_idle(&ostler, 2).lost, 0);
+    let clients = Clients::start(&target(&ostler));
+    for _ in 0..5 {
+        clients.wait_for_more(50);
+        let pid = victim(&ostler).expect("somebody is ready");
+        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("a worker");
+        ostler.wait_gone(pid);
+    }
+    let (_served, failures) = clients.stop();
+    let pool = wait_idle(&ostler, 2);
+    assert!(failures.len() as u64 <= pool.lost && pool.lost <= 5 * 4, "{failures:?}; {pool:?}");
+    ostler.stop_clean();
+}
+
+#[test]
+fn without_descriptors_nothing_is_lost() {
+    let scratch = Scratch::new();
+    // As few as may be, and eight of them taken: some of its eight places can't be filled.
+    let script = format!("for fd in {{10..17}}; do eval \"exec $fd</dev/null\"; done; exec {}", built(&scratch));
+    let command = programs::toml(&["/bin/bash".to_owned(), "-c".to_owned(), script]);
+    let config = format!(
+        "[pool.echo]\nlisten = [\"unix:echo.sock\"]\ncommand = {command}\nworkers = 1\nconcurrency = 8\n\
+         process = {{ nofile = 20 }}\nrecall_after = \"60s\"\n"
+    );
+    let mut ostler = ostler_tests::Builder::new(&scratch).config(config).start();
+    let held: Vec<Stream> = (0..8).map(|_| target(&ostler).connect(SOON).expect("connect")).collect();
+    ostler.wait_log(&["leaves by itself"]);
+    for mut stream in held {
+        stream.write_all(b"x").expect("write");
+        end_writing(&stream).expect("its other side is there");
+        let mut back = Vec::new();
+        stream.read_to_end(&mut back).expect("read");
+        assert_eq!(back, b"x");
+    }
+    let pool = wait_idle(&ostler, 1);
+    assert_eq!((pool.done, pool.lost), (8, 0), "{pool:?}\n{}", ostler.log());
+    ostler.stop_clean();
+}
+
+#[test]
+fn an_idle_worker_beats() {
+    // As long as a busy machine may keep a process from its CPU.
+    let mut ostler = start(2, 4, "watchdog = { heartbeat = \"4s\" }");
+    let before = ostler.status().only().pids();
+    let since = Instant::now();
+    wait_until(SOON, "a silent one would be found", || since.elapsed() > Duration::from_secs(6));
+    assert_eq!(wait_idle(&ostler, 2).pids(), before, "{}", ostler.log());
+    ostler.stop_clean();
+}
+
+#[test]
+fn without_a_supervisor_it_finishes_and_leaves() {
+    let ostler = start(1, 4, "drain = { timeout = \"500ms\" }");
+    let mut clients: Vec<Stream> = (0..2).map(|_| target(&ostler).connect(SOON).expect("connect")).collect();
+    ostler.wait_status("both are claimed", |status| (status.only().claimed == 2).then_some(()));
+    ostler.signal(Signal::SIGKILL);
+    let mut finished = clients.remove(0);
+    finished.write_all(b"x").expect("write");
+    let mut back = [0; 1];
+    finished.read_exact(&mut back).expect("it still serves");
+    // The other client stays for ever: the deadline ends the worker.
+    ostler.assert_no_process_left();
+}
+
+#[test]
+fn run_by_hand_it_says_what_to_type() {
+    let scratch = Scratch::new();
+    let output = bounded::run(&mut Command::new(built(&scratch)), SOON);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.stderr.contains("not started by ostler: try `ostler run"), "{output:?}");
+}
