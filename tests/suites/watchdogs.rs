@@ -53,7 +53,7 @@ fn wait_replaced(ostler: &Ostler, gone: i32) {
 
 #[test]
 fn a_worker_whose_loop_stands_still_is_aborted_and_replaced_and_nobody_else_is_hurt() {
-    let mut ostler = start(r#"heartbeat = "1s""#);
+    let mut ostler = start(r#"heartbeat = "2s""#);
     let (mut wedged, mut other) = (open(&ostler), open(&ostler));
     let (stands_still, serves) = (worker_behind(&mut wedged), worker_behind(&mut other));
     assert_ne!(stands_still, serves);
@@ -76,7 +76,7 @@ fn a_worker_whose_loop_stands_still_is_aborted_and_replaced_and_nobody_else_is_h
 
 #[test]
 fn a_stopped_worker_is_replaced_though_it_can_not_even_take_a_signal() {
-    let mut ostler = start(r#"heartbeat = "1s""#);
+    let mut ostler = start(r#"heartbeat = "2s""#);
     let stopped = ostler.status().only().pids()[0];
     send(stopped, Signal::SIGSTOP);
     ostler.wait_log(&["does not move"]);
@@ -91,7 +91,7 @@ fn a_stopped_worker_is_replaced_though_it_can_not_even_take_a_signal() {
 #[test]
 fn a_worker_with_threads_that_holds_a_long_request_is_left_alone_and_so_is_one_that_waits() {
     let command = format!("command = {}", programs::toml(&programs::slow_start(0)));
-    let mut ostler = Ostler::builder().config(config(&command, r#"heartbeat = "1s""#)).start();
+    let mut ostler = Ostler::builder().config(config(&command, r#"heartbeat = "2s""#)).start();
     let before = ostler.status().only().pids();
     let mut held = open(&ostler);
     held.ask("/sleep/3000", Keep::Once).expect("ask");
@@ -125,7 +125,7 @@ fn an_overdue_request_ends_its_worker_and_an_idle_connection_does_not() {
 
 #[test]
 fn a_supervisor_that_was_stopped_for_longer_than_every_watchdog_blames_nobody() {
-    let mut ostler = start(r#"heartbeat = "1s", request = "1s""#);
+    let mut ostler = start(r#"heartbeat = "2s", request = "2s""#);
     let before = ostler.status().only().pids();
     let (mut idle, mut busy) = (open(&ostler), open(&ostler));
     worker_behind(&mut idle);
