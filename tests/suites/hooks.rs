@@ -166,8 +166,10 @@ fn hooks_that_hang_or_flood_are_killed_at_their_deadline_and_nobody_waits_for_th
 fn a_child_that_keeps_the_hooks_pipe_open_keeps_nothing_else() {
     let mut ostler = start(1, &[]);
     let before = ostler.descriptor_count();
-    let script = "setsid sleep 600 & echo $! > sleeper.part; mv sleeper.part sleeper; echo started";
-    ostler.rewrite_config(&config(1, "", &[("ready", script)]));
+    // The hook ends when its child has left the group: what is in it then is killed with it.
+    let child = "echo $$ > sleeper.part; mv sleeper.part sleeper; echo > gone; exec sleep 600";
+    let script = format!("mkfifo gone; setsid sh -c '{child}' & read -r _ < gone; echo started");
+    ostler.rewrite_config(&config(1, "", &[("ready", &script)]));
     assert_eq!(ostler.command(&["reload"]).code, 0);
     ostler.wait_log(&["started", "pool=web", "ready"]);
     let path = ostler.scratch().path("sleeper");
