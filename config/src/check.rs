@@ -12,7 +12,7 @@ mod supervisor;
 mod watchdog;
 mod workers;
 
-pub(crate) use pool::default_pool;
+pub(crate) use pool::{concurrency_of, default_pool, recall_after_of};
 pub(crate) use rlimits::shown as shown_limit;
 pub(crate) use supervisor::default_supervisor;
 

@@ -96,6 +96,8 @@ pub struct Pool {
     pub listen: Vec<Address>,
     /// How connections reach the workers.
     pub handoff: Handoff,
+    /// Where an unmodified program believes to listen.
+    pub accept: Accept,
     /// How many workers.
     pub workers: Workers,
     /// Connections that one worker holds at a time, at least 1.
@@ -156,11 +158,40 @@ pub enum Address {
     Given(String),
 }
 
-/// How connections reach a worker. Only `pass` is built yet.
+/// How connections reach a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handoff {
     /// A worker built on our library receives connections on descriptor 3.
     Pass,
+    /// An unmodified program believes that a descriptor is a listening socket; a preloaded library makes its accept a claim.
+    Accept,
+}
+
+/// `accept = { … }`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accept {
+    /// Which descriptor the program believes to be a listening socket.
+    pub at: AcceptAt,
+}
+
+/// The descriptor that poses as a listening socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcceptAt {
+    /// 3, as service managers have it.
+    Three,
+    /// Standard input; 3 is closed then.
+    Stdin,
+}
+
+impl AcceptAt {
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        match self {
+            AcceptAt::Three => 3,
+            AcceptAt::Stdin => 0,
+        }
+    }
 }
 
 /// Which worker gets the next connection.
@@ -221,6 +252,8 @@ pub enum Overflow {
 /// `start = { … }`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
+    /// How a worker says that it is READY.
+    pub ready: Ready,
     /// How long a worker may take from spawn to READY.
     pub ready_timeout: Duration,
     /// A worker that dies this soon after READY, without one completed connection, has failed.
@@ -233,6 +266,17 @@ pub struct Start {
     pub failures: u32,
     /// … within this time, and it is given up.
     pub period: Duration,
+}
+
+/// How a worker says that it is READY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// As it goes with the handoff.
+    Auto,
+    /// By the library's Hello and Ready.
+    Hello,
+    /// By waiting for connections.
+    Accept,
 }
 
 /// `reload = { … }`.
@@ -280,10 +324,25 @@ pub enum Canary {
 /// `drain = { … }`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drain {
+    /// What asks an unmodified program to finish and leave. Workers on the library are told by a message.
+    pub signal: DrainSignal,
     /// How long a draining worker may finish what it holds before it gets TERM.
     pub timeout: Duration,
     /// From TERM to KILL; ABRT comes in the middle.
     pub kill_after: Duration,
+}
+
+/// A signal that asks a program to finish and leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names of signal(7)")]
+pub enum DrainSignal {
+    Term,
+    Int,
+    Quit,
+    Hup,
+    Usr1,
+    Usr2,
+    Winch,
 }
 
 /// `watchdog = { … }`.

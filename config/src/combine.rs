@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::checked::{Address, Farewell};
+use crate::checked::{AcceptAt, Address, DrainSignal, Farewell, Handoff, Program, Ready};
 use crate::clash::{Apart, clash};
 use crate::duration::format_duration;
 use crate::limits::{RECALL_AFTER_MAX, WORKER_DESCRIPTORS};
@@ -104,6 +104,71 @@ pub(crate) fn slow_before_overdue(slow: Duration, request: Duration) -> Option<F
             "nothing lives to be this slow",
             format!("write less than \"{request}\", or \"0s\" to note nothing"),
         )
+    })
+}
+
+/// An unmodified program is somebody's program, and its listener has one address family.
+pub(crate) fn unmodified(handoff: Handoff, program: &Program, listen: &[Address]) -> Option<Fault> {
+    match handoff {
+        Handoff::Pass => return None,
+        Handoff::Accept => {}
+    }
+    if *program == Program::Hello {
+        let message = "the built-in hello server is built on ostler's library, and takes its connections by `pass`";
+        return Some(Fault::new(message, "needs a command", "add a command, or remove the key"));
+    }
+    let mut families = listen.iter().filter_map(family);
+    let (first, first_family) = families.next()?;
+    families.find(|(_, family)| *family != first_family).map(|(other, family)| {
+        Fault::new(
+            format!("the program believes in one listener, and {first} is {first_family} while {other} is {family}"),
+            "several address families",
+            "make a pool of its own for each address family",
+        )
+    })
+}
+
+/// `None` for what a service manager gives: that shows at the start.
+fn family(address: &Address) -> Option<(&Address, &'static str)> {
+    let family = match address {
+        Address::UnixPath { .. } | Address::UnixAbstract(_) => "Unix",
+        Address::Tcp(address) if address.is_ipv4() => "IPv4",
+        Address::Tcp(_) => "IPv6",
+        Address::Given(_) => return None,
+    };
+    Some((address, family))
+}
+
+/// Workers on the library know where their mailbox is.
+pub(crate) fn place_of_listener(handoff: Handoff, at: AcceptAt) -> Option<Fault> {
+    (handoff == Handoff::Pass && at != AcceptAt::Three).then(|| {
+        let message = "no effect: with `pass` connections come on descriptor 3";
+        Fault::new(message, "only with `accept`", "remove it, or write handoff = \"accept\"")
+    })
+}
+
+/// Who is built on the library says Hello, and nobody else does.
+pub(crate) fn ready_by(handoff: Handoff, ready: Ready) -> Option<Fault> {
+    match (handoff, ready) {
+        (Handoff::Pass, Ready::Auto | Ready::Hello) | (Handoff::Accept, Ready::Auto | Ready::Accept) => None,
+        (Handoff::Pass, Ready::Accept) => Some(Fault::new(
+            "a worker on ostler's library says Hello",
+            "only with handoff = \"accept\"",
+            "write \"auto\" or \"hello\"",
+        )),
+        (Handoff::Accept, Ready::Hello) => Some(Fault::new(
+            "an unmodified program does not say Hello",
+            "not with handoff = \"accept\"",
+            "write \"auto\" or \"accept\"",
+        )),
+    }
+}
+
+/// Workers on the library are told by a message.
+pub(crate) fn drained_by(handoff: Handoff, signal: DrainSignal) -> Option<Fault> {
+    (handoff == Handoff::Pass && signal != DrainSignal::Term).then(|| {
+        let message = "no effect: with `pass` workers are asked to leave by a message";
+        Fault::new(message, "only with `accept`", "remove it, or write handoff = \"accept\"")
     })
 }
 

@@ -11,7 +11,9 @@ use crate::checked::{
 use crate::duration::format_duration;
 use crate::keys::{self, Default};
 use crate::size::format_size;
-use crate::words::{DISPATCHES, HANDOFFS, LOG_FORMATS, LOG_LEVELS, ON_POOL_FAILED, OUTPUTS, word_for};
+use crate::words::{
+    DISPATCHES, DRAIN_SIGNALS, HANDOFFS, LOG_FORMATS, LOG_LEVELS, ON_POOL_FAILED, OUTPUTS, READY, word_for,
+};
 
 impl Config {
     /// The effective configuration: defaults filled in, valid TOML that parses back to an equal one when it
@@ -96,7 +98,7 @@ fn life(out: &mut String, pool: &Pool) {
     let start = &pool.start;
     let backoff = [start.backoff_min, start.backoff_max].map(format_duration);
     let start = [
-        ("ready", Some(quoted("auto"))),
+        ("ready", Some(quoted(word_for(READY, &start.ready)))),
         ("ready_timeout", Some(quoted(&format_duration(start.ready_timeout)))),
         ("settle", Some(quoted(&format_duration(start.settle)))),
         ("backoff", Some(list(backoff.iter().map(Cow::from)))),
@@ -118,6 +120,7 @@ fn life(out: &mut String, pool: &Pool) {
     let drain = [
         ("timeout", Some(quoted(&format_duration(pool.drain.timeout)))),
         ("kill_after", Some(quoted(&format_duration(pool.drain.kill_after)))),
+        ("signal", Some(quoted(word_for(DRAIN_SIGNALS, &pool.drain.signal)))),
     ];
     table(out, "pool.NAME.drain", &drain);
     let watchdog = [
@@ -134,6 +137,7 @@ fn life(out: &mut String, pool: &Pool) {
     ];
     table(out, "pool.NAME.recycle", &recycle);
     process(out, &pool.process);
+    table(out, "pool.NAME.accept", &[("fd", Some(pool.accept.at.number().to_string()))]);
     hooks(out, &pool.hooks);
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ostler_shared::PoolName;
 
 use crate::address::{Lookup, parse_address, resolve_socket_path, system_lookup};
-use crate::check::{default_pool, default_supervisor};
+use crate::check::{concurrency_of, default_pool, default_supervisor, recall_after_of};
 use crate::checked::{Address, Config, Pool, Program, Workers};
 use crate::clash::{Apart, clash};
 use crate::combine;
@@ -113,6 +113,17 @@ fn apply_to_pool(pool: &mut Pool, flags: &Flags, dir: &Path, lookup: Lookup) -> 
     if let Some(workers) = flags.workers {
         pool.workers = Workers::Fixed(within("--workers", workers, WORKERS_MAX)?);
     }
+    if let Some(handoff) = &flags.handoff {
+        let later = keys::built("pool.NAME.handoff").later;
+        let before = (concurrency_of(pool.handoff), recall_after_of(pool.handoff));
+        pool.handoff = choose(handoff, HANDOFFS, later).map_err(|fault| said_of("--handoff", fault))?;
+        if pool.concurrency == before.0 {
+            pool.concurrency = concurrency_of(pool.handoff);
+        }
+        if pool.recall_after == before.1 {
+            pool.recall_after = recall_after_of(pool.handoff);
+        }
+    }
     if let Some(concurrency) = flags.concurrency {
         pool.concurrency = within("--concurrency", concurrency, CONCURRENCY_MAX)?;
         let fault = pool.process.nofile.and_then(|nofile| combine::descriptors_suffice(nofile, concurrency));
@@ -122,10 +133,6 @@ fn apply_to_pool(pool: &mut Pool, flags: &Flags, dir: &Path, lookup: Lookup) -> 
                 Fault { message: format!("process.nofile: {}", fault.message), ..fault },
             ));
         }
-    }
-    if let Some(handoff) = &flags.handoff {
-        let later = keys::built("pool.NAME.handoff").later;
-        pool.handoff = choose(handoff, HANDOFFS, later).map_err(|fault| said_of("--handoff", fault))?;
     }
     if !flags.listen.is_empty() {
         pool.listen = listeners(&flags.listen, dir, lookup)?;
@@ -146,6 +153,9 @@ fn apply_to_pool(pool: &mut Pool, flags: &Flags, dir: &Path, lookup: Lookup) -> 
         let mut command = flags.command.clone();
         command[0] = absolute_program(program, dir);
         pool.program = Program::Command(command);
+    }
+    if let Some(fault) = combine::unmodified(pool.handoff, &pool.program, &pool.listen) {
+        return Err(said_of("--handoff", fault));
     }
     Ok(())
 }

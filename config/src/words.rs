@@ -1,6 +1,6 @@
 //! Pairs each word that a key takes with what it means, for reading and for writing.
 
-use crate::checked::{Dispatch, Handoff, LogFormat, LogLevel, OnPoolFailed, Output};
+use crate::checked::{Dispatch, DrainSignal, Handoff, LogFormat, LogLevel, OnPoolFailed, Output, Ready};
 
 pub(crate) type Words<T> = &'static [(&'static str, T)];
 
@@ -17,7 +17,7 @@ pub(crate) const LOG_FORMATS: Words<LogFormat> =
 
 pub(crate) const ON_POOL_FAILED: Words<OnPoolFailed> = &[("keep", OnPoolFailed::Keep), ("exit", OnPoolFailed::Exit)];
 
-pub(crate) const HANDOFFS: Words<Handoff> = &[("pass", Handoff::Pass)];
+pub(crate) const HANDOFFS: Words<Handoff> = &[("pass", Handoff::Pass), ("accept", Handoff::Accept)];
 
 pub(crate) const DISPATCHES: Words<Dispatch> =
     &[("least-loaded", Dispatch::LeastLoaded), ("round-robin", Dispatch::RoundRobin)];
@@ -25,8 +25,17 @@ pub(crate) const DISPATCHES: Words<Dispatch> =
 pub(crate) const OUTPUTS: Words<Output> =
     &[("capture", Output::Capture), ("inherit", Output::Inherit), ("discard", Output::Discard)];
 
-/// Both mean the same while `pass` is the only handoff: a worker says Hello.
-pub(crate) const READY: Words<()> = &[("auto", ()), ("hello", ())];
+pub(crate) const READY: Words<Ready> = &[("auto", Ready::Auto), ("hello", Ready::Hello), ("accept", Ready::Accept)];
+
+pub(crate) const DRAIN_SIGNALS: Words<DrainSignal> = &[
+    ("TERM", DrainSignal::Term),
+    ("INT", DrainSignal::Int),
+    ("QUIT", DrainSignal::Quit),
+    ("HUP", DrainSignal::Hup),
+    ("USR1", DrainSignal::Usr1),
+    ("USR2", DrainSignal::Usr2),
+    ("WINCH", DrainSignal::Winch),
+];
 
 /// The word for a value.
 ///

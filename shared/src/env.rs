@@ -7,7 +7,14 @@
 //! OSTLER_FDS=control:4,region:5,gauges:6,doorbell:7
 //!                              ostler's own descriptors by name; unknown names are ignored
 //! ```
-//! The mailbox is always descriptor 3 in a `pass` pool.
+//! The mailbox is always descriptor 3 in a `pass` pool. For an unmodified program (`accept`) the shim finds beside it:
+//!
+//! ```text
+//! OSTLER_FDS=region:4,gauges:5,doorbell:6
+//! OSTLER_MAILBOX=8:71234       device and inode of the mailbox, by which its copies are known
+//! OSTLER_LISTENERS=0100…,…     the address of each listener of the pool: a struct sockaddr, in hexadecimal
+//! OSTLER_DRAIN_SIGNAL=15       by which the program is asked to leave
+//! ```
 
 use std::os::fd::RawFd;
 
@@ -19,6 +26,13 @@ pub const POOL: &str = "OSTLER_POOL";
 pub const WORKER: &str = "OSTLER_WORKER";
 /// `name:number` pairs, separated by commas.
 pub const FDS: &str = "OSTLER_FDS";
+
+/// `device:inode` of the mailbox, decimal.
+pub const MAILBOX: &str = "OSTLER_MAILBOX";
+/// The addresses of the pool's listeners: `struct sockaddr` in hexadecimal, separated by commas.
+pub const LISTENERS: &str = "OSTLER_LISTENERS";
+/// The signal by which an unmodified program is asked to leave, decimal.
+pub const DRAIN_SIGNAL: &str = "OSTLER_DRAIN_SIGNAL";
 
 /// Where connections come from.
 pub const MAILBOX_FD: RawFd = 3;
@@ -35,6 +49,12 @@ pub const DOORBELL_FD: RawFd = 7;
 #[must_use]
 pub fn fds() -> String {
     format!("control:{CONTROL_FD},region:{REGION_FD},gauges:{GAUGES_FD},doorbell:{DOORBELL_FD}")
+}
+
+/// The value of `OSTLER_FDS` for an unmodified program, whose three descriptors of ours begin at `first`.
+#[must_use]
+pub fn fds_of_unmodified(first: RawFd) -> String {
+    format!("region:{first},gauges:{},doorbell:{}", first + 1, first + 2)
 }
 
 /// Finds the descriptor called `name` in the value of `OSTLER_FDS`.

@@ -3,11 +3,12 @@
 //! What travels between them is defined here once: identities ([`ids`]), the ticket that accompanies a
 //! connection ([`ticket`]), the control frames ([`wire`]), the environment of a worker ([`mod@env`]), the packets that
 //! carry descriptors ([`packet`]), and the shared memory ([`region`]) with its rings ([`ring`]) and what runs through
-//! them ([`completion`]) and what lies beside them ([`marks`]). Byte streams are framed by [`stream`].
+//! them ([`completion`]) and what lies beside them ([`marks`]), or the table of what unmodified programs hold ([`claims`]). Byte streams are framed by [`stream`].
 //!
 //! Deliberately absent: policy (that is the pool's), and anything that waits without being told for how long.
 //! `unsafe` lives in [`sys`] alone.
 
+pub mod claims;
 pub mod completion;
 pub mod env;
 pub mod ids;

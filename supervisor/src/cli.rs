@@ -158,9 +158,12 @@ pub(crate) struct Run {
     /// Connections that one worker holds at a time
     #[arg(long, value_name = "N")]
     pub(crate) concurrency: Option<u32>,
-    /// How connections reach the workers: pass
+    /// How connections reach the workers: pass or accept
     #[arg(long, value_name = "MODE")]
     pub(crate) handoff: Option<String>,
+    /// The library that makes an unmodified program a worker, for accept; without it, libostler_shim.so beside ostler
+    #[arg(long, value_name = "PATH")]
+    pub(crate) shim: Option<PathBuf>,
     /// Where to put the control socket
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,

@@ -10,6 +10,7 @@ mod hello;
 mod inherited;
 mod logging;
 mod report;
+mod shim;
 mod status;
 
 use clap::Parser;

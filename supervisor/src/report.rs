@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use ostler_config::checked::Handoff;
 use ostler_config::format_duration;
 use ostler_pool::{
     Answer, Cause, Ended, Exit, Failure, Note, PoolSnapshot, PoolState, Rescaled, Setback, SetbackStage, Shed, Step,
@@ -482,7 +483,13 @@ pub(crate) fn plain(failure: &Failure) -> String {
         What::DiedOnProbation(exit, probation) => {
             format!("{who}ended with {} within its probation of {}", exit_words(*exit), format_duration(*probation))
         }
-        What::NeverReady(timeout) => format!("{who}was not ready within {}{NEVER_READY}", format_duration(*timeout)),
+        What::NeverReady(timeout, handoff) => {
+            let remedy = match handoff {
+                Handoff::Pass => NEVER_READY,
+                Handoff::Accept => NEVER_ACCEPTED,
+            };
+            format!("{who}was not ready within {}{remedy}", format_duration(*timeout))
+        }
         What::Exec(why) | What::Spawn(why) => format!("{who}{why}"),
         What::Misbehaved(how) => format!("{who}broke the protocol: it {how}"),
         What::HungUp => format!("{who}closed its control channel before it was ready"),
@@ -501,6 +508,10 @@ pub(crate) fn plain(failure: &Failure) -> String {
 /// The remedy for a program that does not speak the protocol at all.
 const NEVER_READY: &str =
     " (not built on ostler's library? try `--handoff accept` or `listen`; slow to load? raise start.ready_timeout)";
+
+/// The remedy for an unmodified program that does not take connections where it should.
+const NEVER_ACCEPTED: &str = " (it never waited for connections: tell it to listen on descriptor 3, or see accept.fd; statically linked \
+     programs can't be hosted in this way; slow to load? raise start.ready_timeout)";
 
 /// A failure in one line of a log.
 fn sentence(failure: &Failure, epitaphs: &Epitaphs) -> String {

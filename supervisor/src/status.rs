@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ostler_config::checked::Handoff;
 use ostler_pool::{
     Exit, Moment, PoolNo, PoolSnapshot, PoolState, Quantile, ReloadOutcome, WorkerSnapshot, WorkerState,
 };
@@ -124,6 +125,13 @@ pub(crate) fn json(facts: &Facts<'_>) -> String {
     serde_json::to_string(&status).expect("numbers and strings are JSON")
 }
 
+fn handoff(handoff: Handoff) -> &'static str {
+    match handoff {
+        Handoff::Pass => "pass",
+        Handoff::Accept => "accept",
+    }
+}
+
 fn pool_status(facts: &Facts<'_>, pool: &PoolSnapshot) -> PoolStatus {
     let workers: Vec<WorkerStatus> = pool.workers.iter().map(|worker| worker_status(facts, worker)).collect();
     let depths: u64 = workers.iter().map(|worker| worker.waiting).sum();
@@ -136,7 +144,7 @@ fn pool_status(facts: &Facts<'_>, pool: &PoolSnapshot) -> PoolStatus {
         name: pool.name.to_string(),
         state: pool_state(pool.state).to_owned(),
         generation: pool.generation.0,
-        handoff: "pass".to_owned(),
+        handoff: handoff(pool.handoff).to_owned(),
         listeners: (facts.listeners)(pool.no),
         target: pool.target,
         accepted: pool.accepted,

@@ -41,6 +41,30 @@ pub fn python() -> PathBuf {
     path
 }
 
+/// A program of the Python environment that `tests/run` makes beside the programs of this workspace.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn unmodified_python(name: &str) -> PathBuf {
+    let release = program("ostler");
+    let target = release.parent().and_then(std::path::Path::parent).expect("a profile lies in the target directory");
+    let path = target.join("unmodified/venv/bin").join(name);
+    assert!(path.is_file(), "{} is missing: tests/run makes it", path.display());
+    path
+}
+
+/// An unmodified program of the tests.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn unmodified(name: &str) -> PathBuf {
+    let path = workspace().join("tests/programs/unmodified").join(name);
+    assert!(path.is_file(), "{} is missing", path.display());
+    path
+}
+
 /// The root of the workspace.
 ///
 /// # Panics

@@ -14,7 +14,8 @@ use super::watchdog::{default_watchdog, watchdog};
 use super::workers::{default_workers, workers};
 use crate::asked::Typed;
 use crate::checked::{
-    Address, Canary, Dispatch, Drain, Handoff, Hooks, Output, Pool, Process, Program, Reload, Socket, Start, Surge,
+    Accept, AcceptAt, Address, Canary, Dispatch, Drain, DrainSignal, Handoff, Hooks, Output, Pool, Process, Program,
+    Ready, Reload, Socket, Start, Surge,
 };
 use crate::combine;
 use crate::limits::{BACKLOG_MAX, CONCURRENCY_MAX, FAILURES_MAX, PREFETCH_MAX, WORKERS_MAX};
@@ -22,7 +23,7 @@ use crate::mistakes::{Fault, Mistake};
 use crate::owner;
 use crate::raw::RawTable;
 use crate::value::{CountOrPercent, YesOrNo};
-use crate::words::{DISPATCHES, HANDOFFS, OUTPUTS, READY};
+use crate::words::{DISPATCHES, DRAIN_SIGNALS, HANDOFFS, OUTPUTS, READY};
 
 /// One pool. `None` when its name or its listeners are wrong; other mistakes leave defaults behind, which
 /// nobody will see, since a configuration with mistakes is not handed out.
@@ -44,13 +45,21 @@ pub(super) fn pool(
     };
     let concurrency = table.whole("concurrency", 1..=CONCURRENCY_MAX, mistakes);
     let process_table = table.table("process", mistakes);
-    let process = process(&process_table, &concurrency, site, mistakes);
+    let asked_handoff = table.word("handoff", HANDOFFS, mistakes);
+    let handoff = asked_handoff.in_force(Handoff::Pass).unwrap_or(Handoff::Pass);
+    let in_force = concurrency.in_force(concurrency_of(handoff));
+    let process = process(&process_table, in_force, site, mistakes);
     let program = program(table, &process, site, mistakes);
     if program == Program::Hello {
         hello_may_run(&process_table, &process, site, mistakes);
     }
     let listen = listeners.of_pool(table, site, mistakes);
-    let handoff = table.word("handoff", HANDOFFS, mistakes).value().unwrap_or(Handoff::Pass);
+    if let Some(typed) = asked_handoff.typed()
+        && let Some(fault) = combine::unmodified(handoff, &program, listen.as_deref().unwrap_or_default())
+    {
+        mistakes.push(typed.refuse(fault));
+    }
+    let accept = accept(&table.table("accept", mistakes), handoff, mistakes);
     let prefetch = table.whole("prefetch", 0..=PREFETCH_MAX, mistakes).value().unwrap_or(PREFETCH);
     let recall_after = table
         .duration("recall_after", LEAST, mistakes)
@@ -60,9 +69,9 @@ pub(super) fn pool(
     let socket = socket(&table.table("socket", mistakes), listen.as_deref(), mistakes);
     let queue = queue(&table.table("queue", mistakes), listen.as_deref(), mistakes);
     let workers = workers(table, queue.timeout, mistakes);
-    let start = start(&table.table("start", mistakes), mistakes);
+    let start = start(&table.table("start", mistakes), handoff, mistakes);
     let reload = reload(&table.table("reload", mistakes), mistakes);
-    let drain = drain(&table.table("drain", mistakes), supervisor, mistakes);
+    let drain = drain(&table.table("drain", mistakes), handoff, supervisor, mistakes);
     let watchdog = watchdog(&table.table("watchdog", mistakes), mistakes);
     let recycle = recycle(&table.table("recycle", mistakes), mistakes);
     let hooks = hooks(&table.table("hooks", mistakes), &process, site, mistakes);
@@ -71,10 +80,11 @@ pub(super) fn pool(
         program,
         listen: listen?,
         handoff,
+        accept,
         workers,
-        concurrency: concurrency.value().unwrap_or(CONCURRENCY),
+        concurrency: in_force.unwrap_or(CONCURRENCY),
         prefetch,
-        recall_after: recall_after.value().unwrap_or(RECALL_AFTER),
+        recall_after: recall_after.value().unwrap_or(recall_after_of(handoff)),
         dispatch,
         socket,
         queue,
@@ -96,6 +106,7 @@ pub(crate) fn default_pool(name: PoolName, program: Program, listen: Vec<Address
         program,
         listen,
         handoff: Handoff::Pass,
+        accept: Accept { at: AcceptAt::Three },
         workers: default_workers(),
         concurrency: CONCURRENCY,
         prefetch: PREFETCH,
@@ -104,6 +115,7 @@ pub(crate) fn default_pool(name: PoolName, program: Program, listen: Vec<Address
         socket: Socket { mode: None, owner: None, group: None, backlog: BACKLOG },
         queue: default_queue(),
         start: Start {
+            ready: Ready::Auto,
             ready_timeout: READY_TIMEOUT,
             settle: SETTLE,
             backoff_min: BACKOFF.0,
@@ -112,7 +124,7 @@ pub(crate) fn default_pool(name: PoolName, program: Program, listen: Vec<Address
             period: PERIOD,
         },
         reload: Reload { surge: SURGE, canary: Canary::Sent, probation: Duration::ZERO },
-        drain: Drain { timeout: DRAIN_TIMEOUT, kill_after: KILL_AFTER },
+        drain: Drain { signal: DrainSignal::Term, timeout: DRAIN_TIMEOUT, kill_after: KILL_AFTER },
         watchdog: default_watchdog(),
         recycle: default_recycle(),
         process: Process::inherited(),
@@ -146,9 +158,39 @@ fn mode_bits(typed: &str) -> Result<u32, Fault> {
     })
 }
 
-fn start(table: &RawTable<'_>, mistakes: &mut Vec<Mistake>) -> Start {
-    // Only `pass` is built, where every word that is taken means the same.
-    let _ = table.word("ready", READY, mistakes);
+/// Connections that one worker holds at a time, where nobody says how many.
+pub(crate) fn concurrency_of(handoff: Handoff) -> u32 {
+    match handoff {
+        Handoff::Pass => CONCURRENCY,
+        Handoff::Accept => CONCURRENCY_UNMODIFIED,
+    }
+}
+
+/// What a worker has not claimed after this time is taken back, where nobody says how long it may lie.
+pub(crate) fn recall_after_of(handoff: Handoff) -> Duration {
+    match handoff {
+        Handoff::Pass => RECALL_AFTER,
+        Handoff::Accept => RECALL_AFTER_UNMODIFIED,
+    }
+}
+
+fn accept(table: &RawTable<'_>, handoff: Handoff, mistakes: &mut Vec<Mistake>) -> Accept {
+    let at = table.whole("fd", 0..=3, mistakes).understand(mistakes, |number| match number {
+        0 => Ok(AcceptAt::Stdin),
+        3 => Ok(AcceptAt::Three),
+        _ => {
+            let remedy = "write 3, or 0 for a program that accepts on its standard input";
+            Err(Fault::new(format!("descriptor {number} belongs to the log"), "neither 0 nor 3", remedy))
+        }
+    });
+    let at = at.understand(mistakes, |at| combine::place_of_listener(handoff, at).map_or(Ok(at), Err));
+    Accept { at: at.value().unwrap_or(AcceptAt::Three) }
+}
+
+fn start(table: &RawTable<'_>, handoff: Handoff, mistakes: &mut Vec<Mistake>) -> Start {
+    let ready = table
+        .word("ready", READY, mistakes)
+        .understand(mistakes, |ready| combine::ready_by(handoff, ready).map_or(Ok(ready), Err));
     let ready_timeout = table.duration("ready_timeout", LEAST, mistakes).value();
     let settle = table.duration("settle", Duration::ZERO, mistakes).value();
     let backoff = table
@@ -156,6 +198,7 @@ fn start(table: &RawTable<'_>, mistakes: &mut Vec<Mistake>) -> Start {
         .understand(mistakes, |(min, max)| combine::backoff_order(min, max).map_or(Ok((min, max)), Err));
     let (backoff_min, backoff_max) = backoff.value().unwrap_or(BACKOFF);
     Start {
+        ready: ready.value().unwrap_or(Ready::Auto),
         ready_timeout: ready_timeout.unwrap_or(READY_TIMEOUT),
         settle: settle.unwrap_or(SETTLE),
         backoff_min,
@@ -182,7 +225,10 @@ fn reload(table: &RawTable<'_>, mistakes: &mut Vec<Mistake>) -> Reload {
     }
 }
 
-fn drain(table: &RawTable<'_>, supervisor: &RawSupervisor, mistakes: &mut Vec<Mistake>) -> Drain {
+fn drain(table: &RawTable<'_>, handoff: Handoff, supervisor: &RawSupervisor, mistakes: &mut Vec<Mistake>) -> Drain {
+    let signal = table
+        .word("signal", DRAIN_SIGNALS, mistakes)
+        .understand(mistakes, |signal| combine::drained_by(handoff, signal).map_or(Ok(signal), Err));
     let timeout = table.duration("timeout", Duration::ZERO, mistakes).value().unwrap_or(DRAIN_TIMEOUT);
     let kill_after = table.duration("kill_after", Duration::ZERO, mistakes);
     if let (Some(kill), Some(stop)) = (kill_after.in_force(KILL_AFTER), supervisor.stop_timeout.in_force(STOP_TIMEOUT))
@@ -202,7 +248,8 @@ fn drain(table: &RawTable<'_>, supervisor: &RawSupervisor, mistakes: &mut Vec<Mi
     {
         mistakes.extend(supervisor.shutdown_delay.typed().map(|typed| typed.with(()).refuse(fault)));
     }
-    Drain { timeout, kill_after: kill_after.value().unwrap_or(KILL_AFTER) }
+    let signal = signal.value().unwrap_or(DrainSignal::Term);
+    Drain { signal, timeout, kill_after: kill_after.value().unwrap_or(KILL_AFTER) }
 }
 
 fn hooks(table: &RawTable<'_>, process: &Process, site: &Site<'_>, mistakes: &mut Vec<Mistake>) -> Hooks {
@@ -210,9 +257,13 @@ fn hooks(table: &RawTable<'_>, process: &Process, site: &Site<'_>, mistakes: &mu
     Hooks { ready: hook("ready"), exit: hook("exit"), reload: hook("reload"), failed: hook("failed") }
 }
 
-pub(super) const CONCURRENCY: u32 = 1;
+const CONCURRENCY: u32 = 1;
+/// Event loops take what there is. Who forks for each connection wants less.
+const CONCURRENCY_UNMODIFIED: u32 = 256;
 const PREFETCH: u32 = 0;
 const RECALL_AFTER: Duration = Duration::from_millis(5);
+/// An event loop claims between two requests, so that a request of usual length must not look like standing still.
+const RECALL_AFTER_UNMODIFIED: Duration = Duration::from_millis(100);
 const BACKLOG: u32 = 4096;
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_secs(1);

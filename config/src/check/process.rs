@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use super::Site;
 use super::environment::{env, env_keep};
 use super::identity::{Identity, identity};
-use super::pool::CONCURRENCY;
 use super::rlimits::{limits, nice_within_reach, within_reach};
 use crate::asked::Asked;
 use crate::checked::{NewPrivileges, Process, Program};
@@ -78,7 +77,7 @@ pub(super) fn hello_may_run(table: &RawTable<'_>, process: &Process, site: &Site
 
 pub(super) fn process(
     table: &RawTable<'_>,
-    concurrency: &Asked<u32>,
+    concurrency: Option<u32>,
     site: &Site<'_>,
     mistakes: &mut Vec<Mistake>,
 ) -> Process {
@@ -102,9 +101,9 @@ pub(super) fn process(
     process
 }
 
-fn nofile(table: &RawTable<'_>, concurrency: &Asked<u32>, site: &Site<'_>, mistakes: &mut Vec<Mistake>) -> Option<u64> {
+fn nofile(table: &RawTable<'_>, concurrency: Option<u32>, site: &Site<'_>, mistakes: &mut Vec<Mistake>) -> Option<u64> {
     let nofile = table.whole("nofile", NOFILE_MIN..=NOFILE_MAX, mistakes);
-    if let (Some(typed), Some(concurrency)) = (nofile.typed(), concurrency.in_force(CONCURRENCY))
+    if let (Some(typed), Some(concurrency)) = (nofile.typed(), concurrency)
         && let Some(fault) = combine::descriptors_suffice(u64::from(typed.value), concurrency)
     {
         mistakes.push(typed.refuse(fault));

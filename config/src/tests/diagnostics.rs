@@ -73,14 +73,14 @@ fn a_key_that_is_not_built_yet_is_pointed_at() {
     says(
         r#"[pool.web]
 listen = ["unix:@web"]
-accept = {}
+reload.template = true
 "#,
         r#"
-error: pool.web.accept is not yet supported
- --> ostler.toml:3:1
+error: pool.web.reload.template is not yet supported
+ --> ostler.toml:3:8
   |
-3 | accept = {}
-  | ^^^^^^ not yet supported
+3 | reload.template = true
+  |        ^^^^^^^^ not yet supported
   |
   = help: remove it
 "#,
@@ -112,16 +112,16 @@ fn a_value_that_is_not_built_yet_is_pointed_at() {
     says(
         r#"[pool.web]
 listen = ["unix:@web"]
-handoff = "accept"
+handoff = "listen"
 "#,
         r#"
-error: pool.web.handoff: "accept" is not yet supported
+error: pool.web.handoff: "listen" is not yet supported
  --> ostler.toml:3:11
   |
-3 | handoff = "accept"
+3 | handoff = "listen"
   |           ^^^^^^^^ not yet supported
   |
-  = help: write "pass", or remove it
+  = help: write "pass", "accept", or remove it
 "#,
     );
 }

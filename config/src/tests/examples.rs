@@ -76,7 +76,13 @@ fn the_table_of_keys_knows_the_real_defaults() {
 }
 
 /// Keys that always have a value, though not always the same one.
-const DEPENDS: [&str; 3] = ["pool.NAME.listen", "pool.NAME.workers", "pool.NAME.process.no_new_privs"];
+const DEPENDS: [&str; 5] = [
+    "pool.NAME.listen",
+    "pool.NAME.workers",
+    "pool.NAME.concurrency",
+    "pool.NAME.recall_after",
+    "pool.NAME.process.no_new_privs",
+];
 
 #[test]
 fn each_key_has_an_example_of_its_own_name() {

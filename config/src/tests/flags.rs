@@ -38,6 +38,21 @@ fn flags_make_the_pool_main() {
     assert_eq!(pool.program, Program::Command(vec!["sh".into(), "-c".into()]));
 }
 
+fn unmodified(listen: &[&str]) -> Flags {
+    let listen = listen.iter().map(|address| (*address).to_owned()).collect();
+    Flags { listen, command: vec!["sh".into()], handoff: Some("accept".to_owned()), ..Flags::default() }
+}
+
+#[test]
+fn an_unmodified_program_takes_more_connections_unless_somebody_says_how_many() {
+    let asked = |flags: &Flags| alone(flags).unwrap().pools[0].concurrency;
+    let flags = unmodified(&["tcp:127.0.0.1:80", "tcp:0.0.0.0:81"]);
+    assert_eq!((asked(&flags), asked(&Flags { concurrency: Some(7), ..flags.clone() })), (256, 7));
+    let pool = "[pool.web]\ncommand = [\"sh\"]\nlisten = [\"unix:@a\"]\nhandoff = \"accept\"\n";
+    let over = |lines: &str| over(&format!("{pool}{lines}"), &Flags::default()).unwrap().pools[0].concurrency;
+    assert_eq!((over(""), over("concurrency = 1")), (256, 1));
+}
+
 #[test]
 fn only_pool_flags_touch_a_pool() {
     assert!(!Flags { control: Some("/run/c.sock".into()), ..Flags::default() }.touches_pool());
@@ -53,7 +68,9 @@ fn a_wrong_flag_is_named_with_its_remedy_in_one_line() {
         (listening("fd:"), ["--listen", "fd:web"]),
         (Flags { workers: Some(0), ..Flags::default() }, ["--workers", "1 to 4096"]),
         (Flags { concurrency: Some(99_999), ..Flags::default() }, ["--concurrency", "1 to 65536"]),
-        (Flags { handoff: Some("accept".to_owned()), ..Flags::default() }, ["--handoff", "not yet supported"]),
+        (Flags { handoff: Some("listen".to_owned()), ..Flags::default() }, ["--handoff", "not yet supported"]),
+        (Flags { handoff: Some("accept".to_owned()), ..Flags::default() }, ["--handoff", "add a command"]),
+        (unmodified(&["unix:@a", "tcp:127.0.0.1:80"]), ["--handoff", "a pool of its own for each address family"]),
         (Flags { handoff: Some("push".to_owned()), ..Flags::default() }, ["--handoff", "pass"]),
         (Flags { control: Some("/".into()), ..Flags::default() }, ["--control", "directory"]),
         (Flags { control: Some("ostler-hello.sock".into()), ..Flags::default() }, ["--control", "another path"]),

@@ -131,6 +131,44 @@ impl OwnMemory {
             word.store(*value, Ordering::Relaxed);
         }
     }
+
+    /// Copies one word out, which somebody else on this side may have written.
+    ///
+    /// # Panics
+    /// When `at` is outside.
+    #[inline]
+    #[must_use]
+    pub fn load(&self, at: usize, order: Ordering) -> u64 {
+        self.0.get(at).load(order)
+    }
+
+    /// Makes one word `new` if it is `old`; whether it was. Orders everything.
+    ///
+    /// # Panics
+    /// When `at` is outside.
+    #[inline]
+    #[must_use = "somebody else may have been faster"]
+    pub fn exchange(&self, at: usize, old: u64, new: u64) -> bool {
+        self.0.get(at).compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Counts one word up by one. Orders everything.
+    ///
+    /// # Panics
+    /// When `at` is outside.
+    #[inline]
+    pub fn count(&self, at: usize) {
+        self.0.get(at).fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Makes one word at least `value`.
+    ///
+    /// # Panics
+    /// When `at` is outside.
+    #[inline]
+    pub fn raise(&self, at: usize, value: u64) {
+        self.0.get(at).fetch_max(value, Ordering::SeqCst);
+    }
 }
 
 impl PeerMemory {

@@ -104,6 +104,22 @@ pub fn cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
 }
 
+/// Where a socket is bound: a `struct sockaddr` as the kernel writes it, family first.
+///
+/// # Errors
+/// As getsockname(2); on an open socket, nothing.
+pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0u8; size_of::<libc::sockaddr_storage>()];
+    let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, which there are.
+    let answer = unsafe { libc::getsockname(socket.as_raw_fd(), bytes.as_mut_ptr().cast(), &raw mut len) };
+    if answer == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    bytes.truncate(len as usize);
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +137,14 @@ mod tests {
         let (_accepted, _) = listener.accept().unwrap();
         listener.set_nonblocking(true).unwrap();
         assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn an_address_is_as_long_as_the_kernel_says() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = local_address(listener.as_fd()).unwrap();
+        let port = listener.local_addr().unwrap().port().to_be_bytes();
+        assert_eq!((address.len(), &address[2..8]), (16, &[port[0], port[1], 127, 0, 0, 1][..]));
     }
 
     #[test]

@@ -65,10 +65,13 @@ impl Intensity {
 
 #[cfg(test)]
 mod tests {
+    use ostler_config::checked::Ready;
+
     use super::*;
 
     fn start() -> Start {
         Start {
+            ready: Ready::Auto,
             ready_timeout: Duration::from_secs(30),
             settle: Duration::from_secs(1),
             backoff_min: Duration::from_millis(100),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ostler_config::checked::Handoff;
 use ostler_shared::{Generation, PoolName, SlotNo, WorkerId};
 
 use crate::Moment;
@@ -111,6 +112,8 @@ pub struct PoolSnapshot {
     pub state: PoolState,
     /// The generation that the last complete reload brought.
     pub generation: Generation,
+    /// How connections reach its workers.
+    pub handoff: Handoff,
     /// How many workers it is to have.
     pub target: u32,
     /// Connections accepted.

@@ -13,6 +13,8 @@ mod rollouts;
 #[path = "facts/scaling.rs"]
 mod scaling;
 mod script;
+#[path = "facts/unmodified.rs"]
+mod unmodified;
 #[path = "facts/watchdogs.rs"]
 mod watchdogs;
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ostler_config::checked::{Address, Program};
+use ostler_config::checked::{Address, Handoff, Program};
 use ostler_config::{Config, Flags, Programs};
 
 use super::check::{DEFAULT_FILE, load};
@@ -12,7 +12,7 @@ use crate::cli::Run;
 use crate::driver::{Driver, Setup, StartError};
 use crate::exit::ExitCode;
 use crate::inherited::Inherited;
-use crate::{logging, report};
+use crate::{logging, report, shim};
 
 pub(crate) fn run(options: Run) -> ExitCode {
     let inherited = match Inherited::take_over(options.ready_fd) {
@@ -29,9 +29,10 @@ pub(crate) fn run(options: Run) -> ExitCode {
         Err(error) => return say::failed(&StartError::from(error).to_string()),
     };
     let hint = try_it(&config, &origin);
+    let shim = origin.shim.clone().ok();
     let reread = Arc::new(move || origin.config());
     let seed = fastrand::u64(..);
-    let driver = match Driver::start(Setup { config, reread, inherited, seed }) {
+    let driver = match Driver::start(Setup { config, reread, inherited, seed, shim }) {
         Ok(driver) => driver,
         Err(error) => {
             drop(log); // so that our last line is the last one
@@ -61,6 +62,8 @@ struct Origin {
     file: Option<PathBuf>,
     flags: Flags,
     directory: PathBuf,
+    /// The library for unmodified programs, or why there is none.
+    shim: Result<PathBuf, String>,
 }
 
 impl Origin {
@@ -78,7 +81,8 @@ impl Origin {
         let makes_a_pool = !flags.listen.is_empty() || !flags.command.is_empty();
         let lying_here = || Some(PathBuf::from(DEFAULT_FILE)).filter(|file| !makes_a_pool && file.exists());
         let file = options.config.or_else(lying_here).map(|file| directory.join(file));
-        Origin { file, flags, directory }
+        let shim = shim::find(options.shim.as_deref(), &directory);
+        Origin { file, flags, directory, shim }
     }
 
     /// The configuration at the start; what is wrong with it is printed.
@@ -91,7 +95,17 @@ impl Origin {
             ),
             None => ostler_config::from_flags(&self.flags, &self.directory),
         };
-        config.map_err(|error| usage(&error.to_string()))
+        let config = config.map_err(|error| usage(&error.to_string()))?;
+        self.provides_for(&config).map_err(|why| say::failed(&why))?;
+        Ok(config)
+    }
+
+    /// Whether there is what the pools need beside the configuration.
+    fn provides_for(&self, config: &Config) -> Result<(), String> {
+        match &self.shim {
+            Err(why) if config.pools.iter().any(|pool| pool.handoff == Handoff::Accept) => Err(why.clone()),
+            Err(_) | Ok(_) => Ok(()),
+        }
     }
 
     /// The configuration as it is on disk now.
@@ -103,7 +117,9 @@ impl Origin {
             }
             None => ostler_config::from_flags(&self.flags, &self.directory),
         };
-        config.map_err(|error| error.to_string())
+        let config = config.map_err(|error| error.to_string())?;
+        self.provides_for(&config)?;
+        Ok(config)
     }
 }
 

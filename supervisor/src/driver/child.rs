@@ -15,13 +15,13 @@ use std::ptr;
 use std::time::Duration;
 
 use nix::sys::resource::Resource;
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::Pid;
 use ostler_config::checked::NewPrivileges;
 use ostler_pool::Exit;
 use ostler_shared::packet::retry_interrupted;
 
-use becoming::become_worker;
+use becoming::{PidLine, become_worker};
 pub(crate) use report::{REPORT_LEN, Stage, read_report};
 
 /// Descriptors below this number are laid out for the worker; what is copied from has a higher one.
@@ -48,10 +48,23 @@ pub(crate) struct Prepared {
     pub(crate) directory: Option<CString>,
     /// Whether exec may ever give more rights again.
     pub(crate) new_privileges: NewPrivileges,
-    /// What becomes descriptor 0, 1, 2 …; each has a number of at least [`FIRST_SPARE_FD`].
-    pub(crate) descriptors: Vec<OwnedFd>,
+    /// What becomes descriptor 0, 1, 2 …; each has a number of at least [`FIRST_SPARE_FD`]. `None` is closed.
+    pub(crate) descriptors: Vec<Option<OwnedFd>>,
+    /// Whether a variable tells the program its own number.
+    pub(crate) listen_pid: ListenPid,
+    /// The signal that it gets when we die.
+    pub(crate) parent_death: Option<Signal>,
+    /// This process.
+    pub(crate) parent: Pid,
     /// Close-on-exec: its end says that exec succeeded.
     pub(crate) error_pipe: OwnedFd,
+}
+
+/// Whether a child is told its own number, which nobody knows before the fork (sd_listen_fds(3)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ListenPid {
+    Told,
+    Untold,
 }
 
 /// A limit to set.
@@ -76,7 +89,13 @@ pub(crate) struct Identity {
 /// As fork(2) and pidfd_open(2); in the latter case the child is killed again.
 pub(crate) fn fork_exec(prepared: &Prepared) -> io::Result<(Pid, OwnedFd)> {
     let arguments = null_terminated(&prepared.arguments);
-    let environment = null_terminated(&prepared.environment);
+    let mut own_number = PidLine::new();
+    let variable = match prepared.listen_pid {
+        ListenPid::Told => Some(own_number.text()),
+        ListenPid::Untold => None,
+    };
+    let environment: Vec<*const libc::c_char> =
+        variable.into_iter().chain(null_terminated(&prepared.environment)).collect();
     // A signal that arrives between fork and exec must not run our handlers in the child.
     let mut before = SigSet::empty();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
@@ -84,7 +103,7 @@ pub(crate) fn fork_exec(prepared: &Prepared) -> io::Result<(Pid, OwnedFd)> {
     let pid = unsafe { libc::fork() };
     let error = io::Error::last_os_error();
     if pid == 0 {
-        become_worker(prepared, &arguments, &environment);
+        become_worker(prepared, &mut own_number, &arguments, &environment);
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
     if pid == -1 {
@@ -243,6 +262,18 @@ pub(crate) fn signal_group(leader: Pid, signal: libc::c_int) -> io::Result<()> {
     }
     // SAFETY: as above.
     match unsafe { libc::kill(leader.as_raw(), signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sends a signal to a child that is not reaped yet, and to no other process.
+///
+/// # Errors
+/// As kill(2).
+pub(crate) fn signal_one(child: Pid, signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: ints only. It is not reaped, so its pid is its own.
+    match unsafe { libc::kill(child.as_raw(), signal) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -9,12 +9,15 @@
 //! to be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use ostler_config::Config;
 use ostler_config::checked::{self, Address, Pool};
 use ostler_pool::{Event, NoConfig, PoolNo};
 use ostler_shared::PoolName;
+use ostler_shared::sys::socket::local_address;
 
 use super::Driver;
 use super::accepting::{Stage, Watch};
@@ -132,6 +135,18 @@ impl Doors {
     /// The doors of a pool.
     pub(crate) fn of(&self, pool: PoolNo) -> impl Iterator<Item = (u64, &Door)> {
         self.iter().filter(move |(_, door)| door.pool == pool)
+    }
+
+    /// Where a pool listens, or is about to: addresses as the kernel writes them, in the order of the configuration.
+    ///
+    /// # Errors
+    /// As getsockname(2).
+    pub(super) fn addresses_of(&self, pool: PoolNo, name: &PoolName) -> io::Result<Vec<Vec<u8>>> {
+        let open = self.of(pool).map(|(_, door)| (door.index, &door.listener));
+        let coming = self.aside.iter().filter(|aside| aside.pool == *name).map(|aside| (aside.index, &aside.listener));
+        let mut all: Vec<(u32, &Listener)> = open.chain(coming).collect();
+        all.sort_by_key(|(index, _)| *index);
+        all.into_iter().map(|(_, listener)| local_address(listener.as_fd())).collect()
     }
 
     pub(super) fn numbers_of(&self, pool: PoolNo) -> Vec<u64> {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
+use ostler_config::checked::Handoff;
 use ostler_pool::{PoolNo, Settings, Step};
 use ostler_shared::packet::{self, Claim, ClaimError, Take, Wait};
 use ostler_shared::sys::clock::monotonic_ns;
 use ostler_shared::sys::socket::reset_receive_options;
-use ostler_shared::ticket::TICKET_LEN;
+use ostler_shared::ticket::{BadTicket, TICKET_LEN};
 use ostler_shared::wire::{ToWorker, Welcome};
 use ostler_shared::{ConnId, WorkerName};
 
@@ -19,6 +20,7 @@ use super::child::{Ended, REPORT_LEN, Stage, read_report};
 use super::output::{LastWords, Pipe};
 use super::parking::{Parked, Parking};
 use super::rings::RingNo;
+use super::unmodified::Goodbye;
 
 /// How far a worker's introduction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +47,8 @@ pub(crate) struct Link {
     pub(crate) mailbox: OwnedFd,
     /// The worker's end, kept so that the mailbox outlives it.
     pub(crate) mailbox_reader: OwnedFd,
-    pub(crate) control: OwnedFd,
+    /// Where it is spoken with; an unmodified program does not speak.
+    pub(crate) control: Option<OwnedFd>,
     /// Where it reports completions.
     pub(crate) ring: RingNo,
     /// What it rings while we wait.
@@ -61,6 +64,8 @@ pub(crate) struct Link {
     pub(crate) welcome: Welcome,
     /// The last signal that we sent it.
     pub(crate) sent: Option<Step>,
+    /// How far its farewell is, where it is an unmodified program.
+    pub(crate) goodbye: Goodbye,
     /// What it was doing before it was aborted.
     pub(crate) portrait: Vec<String>,
     /// How it ended, once it is reaped; and what was taken out of its mailbox since.
@@ -94,6 +99,7 @@ impl Link {
             let peeked = match self.take_out(Take::Peek) {
                 Ok(Claim::Connection(copy, ticket)) => Some((copy, ticket)),
                 Ok(Claim::Truncated(_)) if no_descriptor_left() => return Emptied::Starved,
+                Err(error) if self.is_knock(&error) => None,
                 Ok(Claim::Truncated(_)) | Err(ClaimError::Ticket(_)) => None,
                 Err(ClaimError::Io(error)) if is_out_of_memory(&error) => return Emptied::Starved,
                 Ok(Claim::Empty | Claim::End) | Err(ClaimError::Io(_)) => return emptied,
@@ -103,6 +109,7 @@ impl Link {
                 // A helper thread took the last descriptor between the two calls: the copy is the same connection,
                 // unless the worker claimed that one meanwhile.
                 (Ok(Claim::Truncated(ticket)), Some((copy, peeked))) if ticket == peeked => (copy, ticket),
+                (Err(error), _) if self.is_knock(&error) => continue,
                 (Ok(Claim::Truncated(_)) | Err(ClaimError::Ticket(_)), _) => {
                     emptied = Emptied::WithLosses;
                     continue;
@@ -119,10 +126,16 @@ impl Link {
         packet::claim(self.mailbox_reader.as_fd(), Wait::Not, take)
     }
 
+    /// Whether this is what we put into the mailbox of an unmodified program to be given a sign of life. Nobody else can.
+    fn is_knock(&self, error: &ClaimError) -> bool {
+        let is_short = matches!(error, ClaimError::Ticket(BadTicket::Length(len)) if *len == KNOCK.len());
+        is_short && self.settings.pool.handoff == Handoff::Accept
+    }
+
     /// Tells the worker to finish and leave. The mailbox's end says it even to one that never reads its control.
     pub(crate) fn drain(&self) {
-        if let Ok(frame) = ostler_shared::wire::encode(&ToWorker::Drain) {
-            let _told = packet::send_frame(self.control.as_fd(), &frame);
+        if let (Ok(frame), Some(control)) = (ostler_shared::wire::encode(&ToWorker::Drain), &self.control) {
+            let _told = packet::send_frame(control.as_fd(), &frame);
         }
         let _ended = shutdown(self.mailbox.as_raw_fd(), Shutdown::Write);
     }
@@ -143,6 +156,10 @@ impl Link {
         }
     }
 }
+
+/// What makes the mailbox of an unmodified program readable without a connection. Shorter than a ticket, so that it does not
+/// count in the depth.
+pub(crate) const KNOCK: [u8; 1] = [0];
 
 /// The kernel's, just now: nothing has left the mailbox.
 fn is_out_of_memory(error: &io::Error) -> bool {

@@ -36,10 +36,12 @@ mod start;
 mod store;
 mod sweep;
 mod unix_diag;
+mod unmodified;
 mod watchdog;
 mod workers;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +94,8 @@ pub(crate) struct Driver {
     server: Server,
     readiness: Readiness,
     limits: Inherited,
+    /// What is preloaded into unmodified programs.
+    shim: Option<PathBuf>,
     parking: Parking,
     farewells: Farewells,
     next_conn: u64,
@@ -108,6 +112,8 @@ pub(crate) struct Driver {
     next_nonce: u64,
     /// Workers that are to be aborted when it is known what they do, and when that has taken long enough.
     sittings: VecDeque<(Moment, WorkerId)>,
+    /// Unmodified programs that drain, and when their farewell goes on.
+    goodbyes: BTreeSet<(Moment, WorkerId)>,
     /// Dead workers whose mailbox could not be emptied for want of descriptors.
     starved: Vec<WorkerId>,
     /// What is left alone until then: log pipes that flood, the control socket when descriptors ran out.
@@ -121,7 +127,7 @@ pub(crate) struct Driver {
     reread: Arc<dyn Fn() -> Result<Config, String> + Send + Sync>,
     started_at: Moment,
     /// The terminal that we started on, to tell a hang-up from a request to reload.
-    terminal: Option<std::path::PathBuf>,
+    terminal: Option<PathBuf>,
     /// Dead workers about which the pools have not said a word yet.
     remains: BTreeMap<WorkerId, Remains>,
     deaths: Deaths,
@@ -193,6 +199,7 @@ impl Driver {
         self.ask_the_unasked();
         self.tell_the_manager();
         self.end_long_sittings(now);
+        self.say_goodbyes(now);
         self.watch_the_patient();
         if self.pools.next_deadline().is_some_and(|at| at <= now) {
             self.step(Event::Tick);
@@ -234,6 +241,7 @@ impl Driver {
             starved,
             paused,
             sitting,
+            self.goodbyes.first().map(|(at, _)| *at),
             self.hooks.next_deadline(now),
             self.readiness.next_sign_of_life().map(|left| now + left),
         ];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
+use ostler_config::checked::Handoff;
 use ostler_pool::{Action, Event, Marks, NoConfig, PoolNo, Pulse, Refusal, Sign};
 use ostler_shared::marks;
 use ostler_shared::region::Gate;
@@ -79,7 +80,9 @@ impl Driver {
 
     fn spawn(&mut self, order: &spawn::Order<'_>) {
         let (worker, name) = (order.worker, order.name);
-        let spawned = spawn::spawn(order, self.limits, &mut self.rings);
+        let spawned = self
+            .listeners_for(order)
+            .and_then(|unmodified| spawn::spawn(order, unmodified.as_ref(), self.limits, &mut self.rings));
         let watched = spawned.and_then(|link| match self.watch(worker, &link) {
             Ok(()) => Ok(link),
             Err(error) => {
@@ -107,7 +110,7 @@ impl Driver {
 
     fn watch(&self, worker: WorkerId, link: &Link) -> io::Result<()> {
         self.sources.add(&link.pidfd, Source::Process(worker))?;
-        self.sources.add(&link.control, Source::Control(worker))?;
+        link.control.iter().try_for_each(|control| self.sources.add(control, Source::Control(worker)))?;
         self.sources.add_doorbell(&link.doorbell, Source::Doorbell(worker))?;
         let pipes = [(&link.output, Source::Output(worker)), (&link.errors, Source::Errors(worker))];
         for (pipe, source) in pipes.into_iter().filter_map(|(pipe, source)| Some((pipe.as_ref()?, source))) {
@@ -121,6 +124,8 @@ impl Driver {
         let mut conns = Vec::new();
         let emptied = link.recall(&mut self.parking, &mut conns);
         self.rings.returned(link.ring, conns.len());
+        self.knock_again(worker);
+        let Some(link) = self.workers.get(&worker) else { return };
         if emptied == Emptied::Starved {
             // First, so that the pool knows of the answer that it is not the whole one.
             self.events.push_back(Event::AcceptStarved { pool: link.pool });
@@ -167,9 +172,13 @@ impl Driver {
     }
 
     fn drain(&mut self, worker: WorkerId) {
-        if let Some(link) = self.workers.get(&worker) {
-            self.rings.set_gate(link.ring, Gate::Closed);
-            link.drain();
+        let Some(link) = self.workers.get(&worker) else { return };
+        match link.settings.pool.handoff {
+            Handoff::Pass => {
+                self.rings.set_gate(link.ring, Gate::Closed);
+                link.drain();
+            }
+            Handoff::Accept => self.prepare_goodbye(worker),
         }
     }
 

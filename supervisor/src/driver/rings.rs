@@ -6,9 +6,10 @@
 //!
 //! Whatever a worker writes, a look costs at most a ringful, and reads inside the ring (I6).
 
+use ostler_shared::claims::Table;
 use ostler_shared::completion::{BadOutcome, Completion};
 use ostler_shared::marks::Sign;
-use ostler_shared::region::{Gate, Hints, Keeping, SupervisorSide};
+use ostler_shared::region::{Beats, Gate, Hints, Keeping, SupervisorSide};
 use ostler_shared::ring::{Lie, before_waiting};
 use ostler_shared::{ConnId, WorkerId};
 
@@ -17,6 +18,12 @@ const WATCHED_MAX: usize = 128;
 /// How many more times than it has reported something a worker may ring. A bell and the turn's own look can cross, so
 /// that one bell per record is found empty; these are for bells that rang before the worker broke off.
 const IDLE_BELLS_MAX: u64 = 64;
+
+/// How often an unmodified program may say for nothing that something has changed. It is many processes, each of which does
+/// what it must when it forks; a look costs microseconds.
+const IDLE_CHANGES_MAX: u64 = 65_536;
+/// And so many times more for each connection that has ended.
+const CHANGES_PER_RECORD: u64 = 64;
 
 /// A ring's place in the table; reused after its worker's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +53,66 @@ pub(crate) enum Lied {
     Outcome(#[from] BadOutcome),
     #[error("rang its doorbell {IDLE_BELLS_MAX} times for nothing")]
     Bell,
+    #[error("changed its table {IDLE_CHANGES_MAX} times for nothing")]
+    Table,
+}
+
+/// What a worker reports in.
+#[derive(Debug)]
+pub(crate) enum Side {
+    /// One on the library, in a ring.
+    Library(SupervisorSide),
+    /// An unmodified program, in a table: whoever can't keep an order is not read in one.
+    Unmodified(Table),
+}
+
+impl From<SupervisorSide> for Side {
+    fn from(side: SupervisorSide) -> Side {
+        Side::Library(side)
+    }
+}
+
+impl Side {
+    fn arm(&self) {
+        match self {
+            Side::Library(side) => side.completions.arm(),
+            Side::Unmodified(table) => table.arm(),
+        }
+    }
+
+    fn disarm(&self) {
+        match self {
+            Side::Library(side) => side.completions.disarm(),
+            Side::Unmodified(table) => table.disarm(),
+        }
+    }
+
+    fn has_news(&self) -> bool {
+        match self {
+            Side::Library(side) => side.completions.has_news(),
+            Side::Unmodified(table) => table.has_news(),
+        }
+    }
+
+    fn take(&mut self, completions: &mut Vec<Completion>) -> Result<(), Lied> {
+        match self {
+            Side::Library(side) => {
+                side.completions.look()?;
+                while let Some(record) = side.completions.take() {
+                    completions.push(Completion::from_words(record)?);
+                }
+                side.completions.release();
+            }
+            Side::Unmodified(table) => table.take(completions)?,
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
 struct Ring {
     worker: WorkerId,
-    side: SupervisorSide,
+    side: Side,
     trust: Trust,
     /// Connections that the worker was handed and has neither completed nor given back.
     outstanding: usize,
@@ -59,6 +120,18 @@ struct Ring {
     watched_at: Option<usize>,
     bells: u64,
     records: u64,
+    /// Looks at a table that found nothing.
+    idle_looks: u64,
+}
+
+impl Ring {
+    /// How often a worker may want to be looked at.
+    fn patience(&self) -> u64 {
+        match self.side {
+            Side::Library(_) => self.records + IDLE_BELLS_MAX,
+            Side::Unmodified(_) => self.records.saturating_mul(CHANGES_PER_RECORD) + IDLE_CHANGES_MAX,
+        }
+    }
 }
 
 /// The rings of all workers.
@@ -71,8 +144,17 @@ pub(crate) struct Rings {
 
 impl Rings {
     /// Takes a new worker's ring.
-    pub(crate) fn open(&mut self, worker: WorkerId, side: SupervisorSide) -> RingNo {
-        let ring = Ring { worker, side, trust: Trust::Given, outstanding: 0, watched_at: None, bells: 0, records: 0 };
+    pub(crate) fn open(&mut self, worker: WorkerId, side: impl Into<Side>) -> RingNo {
+        let ring = Ring {
+            worker,
+            side: side.into(),
+            trust: Trust::Given,
+            outstanding: 0,
+            watched_at: None,
+            bells: 0,
+            records: 0,
+            idle_looks: 0,
+        };
         let no = self.free.pop().unwrap_or(RingNo(self.rings.len()));
         if no.0 == self.rings.len() {
             self.rings.push(None);
@@ -95,23 +177,50 @@ impl Rings {
     }
 
     pub(crate) fn set_gate(&self, no: RingNo, gate: Gate) {
-        self.ring(no).side.set_gate(gate);
+        match &self.ring(no).side {
+            Side::Library(side) => side.set_gate(gate),
+            Side::Unmodified(_) => {}
+        }
     }
 
     pub(crate) fn set_pressure(&self, no: RingNo, thousandths: u16) {
-        self.ring(no).side.set_pressure(thousandths);
+        match &self.ring(no).side {
+            Side::Library(side) => side.set_pressure(thousandths),
+            Side::Unmodified(table) => table.set_pressure(thousandths),
+        }
     }
 
     pub(crate) fn hints(&self, no: RingNo) -> Hints {
-        self.ring(no).side.hints()
+        match &self.ring(no).side {
+            Side::Library(side) => side.hints(),
+            // It promises nothing: nobody can expect a program to wait for connections.
+            Side::Unmodified(table) => {
+                Hints { heartbeat_ns: table.heartbeat_ns(), beats: Beats::Never, capacity: 0, held: 0 }
+            }
+        }
+    }
+
+    /// The table of an unmodified program.
+    pub(crate) fn table(&self, no: RingNo) -> Option<&Table> {
+        match &self.ring(no).side {
+            Side::Library(_) => None,
+            Side::Unmodified(table) => Some(table),
+        }
     }
 
     pub(crate) fn marks(&self, no: RingNo) -> impl Iterator<Item = (ConnId, Sign)> {
-        self.ring(no).side.marks()
+        let side = match &self.ring(no).side {
+            Side::Library(side) => Some(side),
+            Side::Unmodified(_) => None,
+        };
+        side.into_iter().flat_map(SupervisorSide::marks)
     }
 
     pub(crate) fn keeping(&self, no: RingNo) -> Keeping {
-        self.ring(no).side.keeping()
+        match &self.ring(no).side {
+            Side::Library(side) => side.keeping(),
+            Side::Unmodified(_) => Keeping::Nothing,
+        }
     }
 
     /// A worker was handed a connection: its completion is expected.
@@ -122,7 +231,7 @@ impl Rings {
         ring.outstanding += 1;
         if ring.watched_at.is_none() && ring.trust == Trust::Given && room {
             ring.watched_at = Some(place);
-            ring.side.completions.disarm();
+            ring.side.disarm();
             self.watched.push(no);
         }
     }
@@ -140,7 +249,7 @@ impl Rings {
     fn unwatch(&mut self, no: RingNo) {
         let ring = self.ring_mut(no);
         let Some(place) = ring.watched_at.take() else { return };
-        ring.side.completions.arm();
+        ring.side.arm();
         self.watched.swap_remove(place);
         if let Some(moved) = self.watched.get(place).copied() {
             self.ring_mut(moved).watched_at = Some(place);
@@ -153,24 +262,24 @@ impl Rings {
             return News::None;
         }
         for no in &self.watched {
-            self.ring(*no).side.completions.arm();
+            self.ring(*no).side.arm();
         }
         before_waiting();
-        let news = self.watched.iter().any(|no| self.ring(*no).side.completions.has_news());
+        let news = self.watched.iter().any(|no| self.ring(*no).side.has_news());
         if news { News::Some } else { News::None }
     }
 
     /// The loop looks by itself from here on.
     pub(crate) fn after_waiting(&self) {
         for no in &self.watched {
-            self.ring(*no).side.completions.disarm();
+            self.ring(*no).side.disarm();
         }
     }
 
     /// Collects the watched rings that have something to say.
     pub(crate) fn with_news(&self, found: &mut Vec<(RingNo, WorkerId)>) {
         let watched = self.watched.iter().map(|no| (*no, self.ring(*no)));
-        found.extend(watched.filter(|(_, ring)| ring.side.completions.has_news()).map(|(no, ring)| (no, ring.worker)));
+        found.extend(watched.filter(|(_, ring)| ring.side.has_news()).map(|(no, ring)| (no, ring.worker)));
     }
 
     /// Takes what is in a ring now, if its worker is believed. On a lie, what came before it is in `completions` and holds.
@@ -179,21 +288,22 @@ impl Rings {
         if ring.trust == Trust::Gone {
             return Ok(());
         }
-        ring.side.completions.look()?;
-        let taken = completions.len();
-        while let Some(record) = ring.side.completions.take() {
-            completions.push(Completion::from_words(record)?);
+        let before = completions.len();
+        ring.side.take(completions)?;
+        let taken = (completions.len() - before) as u64;
+        ring.records += taken;
+        if taken > 0 || matches!(ring.side, Side::Library(_)) {
+            return Ok(());
         }
-        ring.records += (completions.len() - taken) as u64;
-        ring.side.completions.release();
-        Ok(())
+        ring.idle_looks += 1;
+        if ring.idle_looks > ring.patience() { Err(Lied::Table) } else { Ok(()) }
     }
 
     /// Notes that a doorbell rang.
     pub(crate) fn rung(&mut self, no: RingNo) -> Result<(), Lied> {
         let ring = self.ring_mut(no);
         ring.bells += 1;
-        if ring.bells > ring.records + IDLE_BELLS_MAX { Err(Lied::Bell) } else { Ok(()) }
+        if ring.bells > ring.patience() { Err(Lied::Bell) } else { Ok(()) }
     }
 
     fn ring(&self, no: RingNo) -> &Ring {

@@ -11,18 +11,20 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::resource::Resource;
 use nix::sys::socket::{Shutdown, shutdown};
-use ostler_config::checked::{Bound, Inherit, Output, Pool, Process, Program};
+use ostler_config::checked::{AcceptAt, Bound, Handoff, Inherit, Output, Pool, Process, Program};
 use ostler_pool::{PoolNo, Settings};
+use ostler_shared::claims::SharedTable;
 use ostler_shared::region::Shared;
 use ostler_shared::ring::Capacity;
 use ostler_shared::wire::{Marks, PROTOCOL, Welcome};
 use ostler_shared::{WorkerId, WorkerName, env, packet};
 
-use super::child::{self, Identity, Limit, Prepared};
+use super::child::{self, Identity, Limit, ListenPid, Prepared};
 use super::limits::Inherited;
 use super::link::{Link, Manners};
 use super::output::{LastWords, Pipe};
-use super::rings::Rings;
+use super::rings::{Rings, Side};
+use super::unmodified::{Goodbye, Unmodified, drain_signal};
 
 /// The hidden subcommand that makes this binary a hello server.
 pub(crate) const HELLO_COMMAND: &str = "hello-worker";
@@ -54,34 +56,50 @@ pub(crate) struct Order<'a> {
 ///
 /// # Errors
 /// Whatever a system call on the way answered, as a text for the log; nothing is left behind.
-pub(crate) fn spawn(order: &Order<'_>, limits: Inherited, rings: &mut Rings) -> io::Result<Link> {
+pub(crate) fn spawn(
+    order: &Order<'_>,
+    unmodified: Option<&Unmodified>,
+    limits: Inherited,
+    rings: &mut Rings,
+) -> io::Result<Link> {
     let Order { worker, pool, name, settings } = *order;
     let config = &settings.pool;
     let (mailbox, mailbox_reader) = packet::pair()?;
     // The worker can't write to us through its mailbox, nor filter what we read back from it.
     shutdown(mailbox.as_raw_fd(), Shutdown::Read)?;
     ostler_shared::sys::socket::lock_filter(mailbox_reader.as_fd())?;
-    let (control, control_worker) = packet::pair()?;
-    let Shared { side, region, gauges } = Shared::create(ring_capacity(config))?;
+    let Memory { side, region, gauges } = Memory::create(config)?;
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
     let (exec, error_pipe) = io::pipe()?;
     let (output, output_worker) = stream(config, io::stdout().as_fd())?;
     let (errors, errors_worker) = stream(config, io::stderr().as_fd())?;
     let null = std::fs::File::open("/dev/null")?;
-    let descriptors = vec![
-        child::source(null.as_fd())?,
-        child::source(output_worker.as_fd())?,
-        child::source(errors_worker.as_fd())?,
-        child::source(mailbox_reader.as_fd())?,
-        child::source(control_worker.as_fd())?,
-        child::source(region.as_fd())?,
-        child::source(gauges.as_fd())?,
-        child::source(doorbell.as_fd())?,
-    ];
+    let ours = [region.as_fd(), gauges.as_fd(), doorbell.as_fd()];
+    let (control, control_worker) = match unmodified {
+        None => packet::pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
+        Some(_) => (None, None),
+    };
+    let (first, third) = match unmodified.map(|_| config.accept.at) {
+        None | Some(AcceptAt::Three) => (null.as_fd(), Some(mailbox_reader.as_fd())),
+        Some(AcceptAt::Stdin) => (mailbox_reader.as_fd(), None),
+    };
+    let laid_out = [Some(first), Some(output_worker.as_fd()), Some(errors_worker.as_fd()), third]
+        .into_iter()
+        .chain(control_worker.iter().map(|control| Some(control.as_fd())))
+        .chain(ours.map(Some));
+    let descriptors = laid_out.map(|fd| fd.map(child::source).transpose()).collect::<io::Result<Vec<_>>>()?;
+    let environment = match unmodified {
+        None => environment(&config.process, of_protocol(name, env::fds()))?,
+        Some(unmodified) => {
+            let own = of_protocol(name, env::fds_of_unmodified(env::MAILBOX_FD + 1));
+            let facts = own.chain(unmodified.variables(name, config, mailbox_reader.as_fd())?);
+            unmodified.preloaded(environment(&config.process, facts)?)?
+        }
+    };
     let prepared = Prepared {
         program: program_path(config)?,
         arguments: arguments(config)?,
-        environment: environment(&config.process, of_protocol(name))?,
+        environment,
         limits: limits_of(&config.process, limits),
         nice: config.process.nice,
         umask: config.process.umask,
@@ -89,6 +107,12 @@ pub(crate) fn spawn(order: &Order<'_>, limits: Inherited, rings: &mut Rings) -> 
         directory: directory(&config.process)?,
         new_privileges: config.process.new_privileges,
         descriptors,
+        listen_pid: match (unmodified, config.accept.at) {
+            (Some(_), AcceptAt::Three) => ListenPid::Told,
+            (Some(_), AcceptAt::Stdin) | (None, _) => ListenPid::Untold,
+        },
+        parent_death: unmodified.map(|_| drain_signal(config.drain.signal)),
+        parent: nix::unistd::getpid(),
         error_pipe: child::source(error_pipe.as_fd())?,
     };
     set_nonblocking(&exec)?;
@@ -118,6 +142,7 @@ pub(crate) fn spawn(order: &Order<'_>, limits: Inherited, rings: &mut Rings) -> 
             marks: marks(config),
         },
         sent: None,
+        goodbye: Goodbye::None,
         portrait: Vec::new(),
         ended: None,
     })
@@ -131,6 +156,29 @@ fn marks(config: &Pool) -> Marks {
 
 fn milliseconds(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The memories of one worker.
+struct Memory {
+    side: Side,
+    region: OwnedFd,
+    gauges: OwnedFd,
+}
+
+impl Memory {
+    fn create(config: &Pool) -> io::Result<Memory> {
+        let capacity = ring_capacity(config);
+        Ok(match config.handoff {
+            Handoff::Pass => {
+                let Shared { side, region, gauges } = Shared::create(capacity)?;
+                Memory { side: Side::Library(side), region, gauges }
+            }
+            Handoff::Accept => {
+                let SharedTable { table, region, gauges } = SharedTable::create(capacity)?;
+                Memory { side: Side::Unmodified(table), region, gauges }
+            }
+        })
+    }
 }
 
 /// A record for every connection that the worker may be handed: credit returns only with a record.
@@ -164,12 +212,12 @@ fn arguments(config: &Pool) -> io::Result<Vec<CString>> {
     }
 }
 
-fn of_protocol(name: &WorkerName) -> impl Iterator<Item = (OsString, OsString)> {
+fn of_protocol(name: &WorkerName, fds: String) -> impl Iterator<Item = (OsString, OsString)> {
     let protocol = [
         (env::PROTOCOL, PROTOCOL.to_string()),
         (env::POOL, name.pool.to_string()),
         (env::WORKER, format!("{}.{}", name.slot, name.generation)),
-        (env::FDS, env::fds()),
+        (env::FDS, fds),
     ];
     protocol.into_iter().map(|(key, value)| (OsString::from(key), OsString::from(value)))
 }

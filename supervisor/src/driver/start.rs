@@ -1,6 +1,6 @@
 //! Prepares everything that can fail before the first worker starts, so that afterwards nothing has to.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub(crate) struct Setup {
     pub(crate) inherited: Inherited,
     /// Feeds what is left to chance (I10).
     pub(crate) seed: u64,
+    /// The library for unmodified programs, where a pool needs it.
+    pub(crate) shim: Option<PathBuf>,
 }
 
 /// Why a supervisor does not start.
@@ -105,6 +107,7 @@ impl Driver {
             server,
             readiness,
             limits,
+            shim: setup.shim,
             parking: Parking::default(),
             farewells: Farewells::default(),
             next_conn: 0,
@@ -117,6 +120,7 @@ impl Driver {
             unasked: Vec::new(),
             next_nonce: 0,
             sittings: VecDeque::new(),
+            goodbyes: BTreeSet::new(),
             starved: Vec::new(),
             paused: VecDeque::new(),
             requests: BTreeMap::new(),

@@ -47,8 +47,8 @@ impl Driver {
         self.read_exec_report(worker);
         // Its last frames. What a descendant of its still sends is not
         // waited for: after the shutdown only what is queued can be read.
-        if let Some(link) = self.workers.get(&worker) {
-            let _shut = shutdown(link.control.as_raw_fd(), Shutdown::Read);
+        if let Some(control) = self.workers.get(&worker).and_then(|link| link.control.as_ref()) {
+            let _shut = shutdown(control.as_raw_fd(), Shutdown::Read);
         }
         while self.workers.get(&worker).is_some_and(has_more_to_say) {
             self.read_control(worker);
@@ -57,7 +57,7 @@ impl Driver {
         let Some(link) = self.workers.get_mut(&worker) else { return };
         link.ended = Some((reap(Which::Pidfd(link.pidfd.as_fd())), Vec::new()));
         self.sources.remove(&link.pidfd);
-        self.sources.remove(&link.control);
+        link.control.iter().for_each(|control| self.sources.remove(control));
         self.sources.remove(&link.doorbell);
         for pipe in [&mut link.output, &mut link.errors] {
             let Some(mut pipe) = pipe.take() else { continue };
@@ -118,7 +118,10 @@ impl Driver {
 
 fn has_more_to_say(link: &Link) -> bool {
     link.manners != super::link::Manners::Ignored
-        && ostler_shared::sys::fd::unread_bytes(link.control.as_fd()).is_ok_and(|bytes| bytes > 0)
+        && link
+            .control
+            .as_ref()
+            .is_some_and(|control| ostler_shared::sys::fd::unread_bytes(control.as_fd()).is_ok_and(|bytes| bytes > 0))
 }
 
 pub(super) fn reap(which: Which<'_>) -> Ended {

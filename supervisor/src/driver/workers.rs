@@ -26,11 +26,12 @@ impl Driver {
         let Some(link) = self.workers.get(&worker).filter(|link| link.manners != Manners::Ignored) else { return };
         let mut buffers = [[0; FRAME_ROOM]; FRAMES_MAX];
         let mut items = [BatchItem { len: 0, truncated: false }; FRAMES_MAX];
-        let mut received = recv_batch(link.control.as_fd(), &mut buffers, &mut items);
+        let Some(control) = &link.control else { return };
+        let mut received = recv_batch(control.as_fd(), &mut buffers, &mut items);
         // It closed the channel with a frame of ours unread, as one does that ends just then. The kernel says that once,
         // before what it had sent, which can be read after all.
         if received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset) {
-            received = recv_batch(link.control.as_fd(), &mut buffers, &mut items);
+            received = recv_batch(control.as_fd(), &mut buffers, &mut items);
         }
         let count = match received {
             Ok(count) => count,
@@ -69,7 +70,7 @@ impl Driver {
         }
     }
 
-    fn ready(&mut self, worker: WorkerId) {
+    pub(super) fn ready(&mut self, worker: WorkerId) {
         if let Some(link) = self.workers.get_mut(&worker) {
             link.manners = Manners::Serving;
             self.rings.set_gate(link.ring, Gate::Open);
@@ -83,8 +84,9 @@ impl Driver {
     pub(super) fn ask_for_a_sign_of_life(&mut self, worker: WorkerId) {
         let Some(link) = self.workers.get_mut(&worker).filter(|link| link.manners == Manners::Serving) else { return };
         let nonce = self.next_nonce;
+        let Some(control) = &link.control else { return self.knock(worker) };
         let ping = encode(&ToWorker::Ping { nonce }).expect("a ping is short");
-        match packet::send_frame(link.control.as_fd(), &ping) {
+        match packet::send_frame(control.as_fd(), &ping) {
             Ok(()) => {
                 self.next_nonce += 1;
                 link.asked = Some(nonce);
@@ -147,6 +149,7 @@ impl Driver {
         if let Err(lied) = honest {
             self.misbehaved(worker, lied.to_string());
         }
+        self.look_at_unmodified(worker);
     }
 
     // ── the channel ────────────────────────────────────────────────────────────────────────────────────────
@@ -167,7 +170,8 @@ impl Driver {
         tracing::debug!(worker = %link.name, library = hello.library, "said Hello");
         link.manners = Manners::Introduced;
         let welcome = encode(&ToWorker::Welcome(link.welcome.clone())).expect("a welcome is short");
-        if let Err(error) = packet::send_frame(link.control.as_fd(), &welcome) {
+        let Some(control) = &link.control else { return };
+        if let Err(error) = packet::send_frame(control.as_fd(), &welcome) {
             self.misbehaved(worker, format!("cannot be welcomed: {error}"));
         }
     }
@@ -189,7 +193,7 @@ impl Driver {
     fn ignore_control(&mut self, worker: WorkerId) {
         if let Some(link) = self.workers.get_mut(&worker) {
             link.manners = Manners::Ignored;
-            self.sources.remove(&link.control);
+            link.control.iter().for_each(|control| self.sources.remove(control));
         }
     }
 

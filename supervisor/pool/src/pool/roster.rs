@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ostler_config::checked::Handoff;
 use ostler_shared::{ConnId, SlotNo, WorkerId, WorkerName};
 
 use super::rollout::SlotTrial;
@@ -196,9 +197,14 @@ impl Pool {
             self.stop_wearing(seat);
             self.place(seat);
         }
-        // At a graceful stop it serves what is in its mailbox: nobody else would.
+        // At a graceful stop it serves what is in its mailbox: nobody else would. An unmodified program that is asked to leave
+        // takes nothing more.
         // One that closed its channel is most likely dead: then its mailbox is emptied with its death.
-        let keeps_mailbox = (self.is_stopping() && input == Input::Drain) || cause == Cause::HungUp;
+        let reads_to_the_end = match self.worker(seat).settings.pool.handoff {
+            Handoff::Pass => true,
+            Handoff::Accept => false,
+        };
+        let keeps_mailbox = (self.is_stopping() && input == Input::Drain && reads_to_the_end) || cause == Cause::HungUp;
         let had_mailbox = matches!(before, State::Ready | State::Draining);
         if had_mailbox && state != before && !keeps_mailbox {
             turn.act(Action::Recall { worker: id });
@@ -239,7 +245,11 @@ impl Pool {
         match worker.state {
             State::Starting => {
                 let hung_up = turn.now < worker.spawned_at + worker.ready_timeout();
-                let failure = if hung_up { What::HungUp } else { What::NeverReady(worker.ready_timeout()) };
+                let failure = if hung_up {
+                    What::HungUp
+                } else {
+                    What::NeverReady(worker.ready_timeout(), worker.settings.pool.handoff)
+                };
                 worker.trouble.get_or_insert(failure);
                 self.dismiss(turn, seat, Input::Deadline, Cause::NeverReady);
             }

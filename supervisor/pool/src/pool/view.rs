@@ -17,6 +17,7 @@ impl Pool {
             name: self.name.clone(),
             state: self.state(),
             generation: self.settings.generation,
+            handoff: self.config().handoff,
             target: self.target,
             accepted: totals.accepted,
             done: totals.done,

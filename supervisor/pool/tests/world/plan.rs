@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ostler_config::checked;
+use ostler_config::checked::{self, Handoff};
 
 use super::recycling;
 
@@ -11,6 +11,7 @@ use super::recycling;
 pub(crate) struct Plan {
     pub(crate) pools: usize,
     pub(crate) workers: checked::Workers,
+    pub(crate) handoff: Handoff,
     pub(crate) queue_limit: u32,
     pub(crate) overflow_waits: bool,
     pub(crate) per_uid: u32,
@@ -84,9 +85,10 @@ impl Plan {
                 *weight = weight.div_ceil(4);
             }
         }
-        Plan {
+        let mut plan = Plan {
             pools: dice.usize(1..3),
             workers: draw_workers(&mut dice),
+            handoff: Handoff::Pass,
             queue_limit: dice.u32(1..20),
             overflow_waits: dice.bool(),
             per_uid: dice.u32(0..5),
@@ -104,7 +106,9 @@ impl Plan {
             shutdown_delay: Duration::from_millis([0, 0, 300, 2500][dice.usize(0..4)]),
             faults: Faults::draw(&mut dice),
             weights,
-        }
+        };
+        plan.handoff = [Handoff::Pass, Handoff::Pass, Handoff::Accept][dice.usize(0..3)];
+        plan
     }
 
     /// What is not drawn is what a file that does not say it would mean.
@@ -118,6 +122,7 @@ impl Plan {
         config.supervisor.on_pool_failed = self.on_pool_failed;
         for pool in &mut config.pools {
             pool.workers = self.workers;
+            pool.handoff = self.handoff;
             pool.concurrency = self.places.concurrency;
             pool.prefetch = self.places.prefetch;
             pool.recall_after = self.places.recall_after;

@@ -16,6 +16,7 @@ use super::{Identity, Prepared};
 /// with that user's rights.
 pub(super) fn become_worker(
     prepared: &Prepared,
+    own_number: &mut PidLine,
     arguments: &[*const libc::c_char],
     environment: &[*const libc::c_char],
 ) -> ! {
@@ -36,9 +37,20 @@ pub(super) fn become_worker(
         if let Some(directory) = &prepared.directory {
             or_give_up(libc::chdir(directory.as_ptr()), report_to, Stage::Directory);
         }
+        if let Some(signal) = prepared.parent_death {
+            // After the change of user, which clears it (prctl(2)); and we may be an orphan already.
+            libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_int, 0, 0, 0);
+            if libc::getppid() != prepared.parent.as_raw() {
+                libc::raise(signal as libc::c_int);
+            }
+        }
+        own_number.write(libc::getpid());
         for (number, fd) in prepared.descriptors.iter().enumerate() {
-            // Sources are at FIRST_SPARE_FD or above, so no copy lands on a source.
-            or_give_up(libc::dup2(fd.as_raw_fd(), number as RawFd), report_to, Stage::Descriptors);
+            match fd {
+                // Sources are at FIRST_SPARE_FD or above, so no copy lands on a source.
+                Some(fd) => or_give_up(libc::dup2(fd.as_raw_fd(), number as RawFd), report_to, Stage::Descriptors),
+                None => drop(libc::close(number as RawFd)),
+            }
         }
         let beyond = prepared.descriptors.len() as libc::c_uint;
         // Marks what is left, ours and what we inherited ourselves, to be closed by exec; the report pipe too.
@@ -50,6 +62,40 @@ pub(super) fn become_worker(
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
         libc::execve(prepared.program.as_ptr(), arguments.as_ptr(), environment.as_ptr());
         give_up(report_to, Stage::Exec)
+    }
+}
+
+/// `LISTEN_PID=`, with room for the number that only the child knows.
+#[derive(Debug)]
+pub(super) struct PidLine([u8; PID_LINE_LEN]);
+
+const PID_NAME: &[u8] = b"LISTEN_PID=";
+/// The digits of the largest int, and NUL.
+const PID_LINE_LEN: usize = PID_NAME.len() + 11;
+
+impl PidLine {
+    pub(super) fn new() -> PidLine {
+        let mut line = [0; PID_LINE_LEN];
+        line[..PID_NAME.len()].copy_from_slice(PID_NAME);
+        PidLine(line)
+    }
+
+    /// For the environment; what is written later is read there.
+    pub(super) fn text(&mut self) -> *const libc::c_char {
+        self.0.as_mut_ptr().cast_const().cast()
+    }
+
+    fn write(&mut self, pid: libc::pid_t) {
+        let (mut left, mut digits, mut count) = (pid.unsigned_abs(), [0u8; 10], 0);
+        while count == 0 || left > 0 {
+            digits[count] = b'0' + (left % 10) as u8;
+            left /= 10;
+            count += 1;
+        }
+        for place in 0..count {
+            self.0[PID_NAME.len() + place] = digits[count - 1 - place];
+        }
+        self.0[PID_NAME.len() + count] = 0;
     }
 }
 
@@ -171,5 +217,20 @@ unsafe fn give_up(report_to: RawFd, stage: Stage) -> ! {
         // Six bytes into an empty pipe: written whole, or nobody listens any more.
         libc::write(report_to, report.as_ptr().cast(), REPORT_LEN);
         libc::_exit(127)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_writes_its_number_behind_the_name() {
+        for pid in [1, 10, 4_194_304, i32::MAX] {
+            let mut line = PidLine::new();
+            line.write(pid);
+            let text = std::ffi::CStr::from_bytes_until_nul(&line.0).unwrap();
+            assert_eq!(text.to_str().unwrap(), format!("LISTEN_PID={pid}"));
+        }
     }
 }

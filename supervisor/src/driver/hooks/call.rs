@@ -115,10 +115,13 @@ impl Call {
             identity: spawn::identity(&self.process),
             new_privileges: self.process.new_privileges,
             descriptors: vec![
-                child::source(null.as_fd())?,
-                child::source(output_hook.as_fd())?,
-                child::source(output_hook.as_fd())?,
+                Some(child::source(null.as_fd())?),
+                Some(child::source(output_hook.as_fd())?),
+                Some(child::source(output_hook.as_fd())?),
             ],
+            listen_pid: child::ListenPid::Untold,
+            parent_death: None,
+            parent: nix::unistd::getpid(),
             error_pipe: child::source(error_pipe.as_fd())?,
         };
         spawn::set_nonblocking(&exec)?;

@@ -1,0 +1,145 @@
+//! Tries the table of claims with both sides in one process.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::sys::memory::on_the_heap;
+
+fn sides(capacity: u32) -> (Table, Claimant, OwnMemory) {
+    let capacity = Capacity::at_least(capacity).unwrap();
+    let (gauges, gauges_seen) = on_the_heap(gauges_words(capacity));
+    let (region, region_seen) = on_the_heap(region_words(capacity));
+    let table = Table::new(gauges, region_seen, capacity);
+    (table, Claimant::new(gauges_seen, region.clone()).unwrap(), region)
+}
+
+fn me() -> Holder {
+    Holder::new(100, 7).unwrap()
+}
+
+fn claimed(claimant: &Claimant, conn: u64) -> Claim {
+    let claim = claimant.reserve(ConnId(conn), me(), 1).unwrap();
+    claimant.hold(claim, ConnId(conn));
+    claim
+}
+
+fn taken(table: &mut Table) -> Vec<u64> {
+    let mut completions = Vec::new();
+    table.take(&mut completions).unwrap();
+    completions.into_iter().map(|completion| completion.conn.0).collect()
+}
+
+#[test]
+fn a_connection_ends_once_and_its_entry_is_used_again_when_that_was_read() {
+    let (mut table, claimant, _) = sides(2);
+    let (first, second) = (claimed(&claimant, 1), claimed(&claimant, 2));
+    assert_eq!((first.place(), second.place(), claimant.reserve(ConnId(3), me(), 1)), (0, 1, None));
+    assert!(!table.has_news());
+    assert_eq!(claimant.release(first, me(), 9, Outcome::Done), Bell::Ring, "it waits until it says otherwise");
+    assert_eq!(claimant.reserve(ConnId(3), me(), 1), None, "nobody has read it");
+    assert!(table.has_news());
+    assert_eq!((taken(&mut table), taken(&mut table)), (vec![1], vec![]));
+    assert_eq!(claimed(&claimant, 3).place(), 0);
+    assert_eq!(claimant.release(first, me(), 9, Outcome::Done), Bell::Silent, "an old claim ends nothing new");
+    assert_eq!(taken(&mut table), []);
+}
+
+#[test]
+fn a_record_says_when_and_how_it_ended() {
+    let (mut table, claimant, _) = sides(2);
+    let claim = claimant.reserve(ConnId(1), me(), 5).unwrap();
+    claimant.hold(claim, ConnId(2)); // the one that was peeked at had been recalled
+    let _ = claimant.release(claim, me(), 9, Outcome::Truncated);
+    let mut completions = Vec::new();
+    table.take(&mut completions).unwrap();
+    let wanted = Completion { conn: ConnId(2), outcome: Outcome::Truncated, claimed_at_ns: 5, done_at_ns: 9 };
+    assert_eq!(completions, [wanted]);
+}
+
+#[test]
+fn what_was_not_there_any_more_is_given_back_and_never_reported() {
+    let (mut table, claimant, _) = sides(1);
+    let claim = claimant.reserve(ConnId(1), me(), 1).unwrap();
+    claimant.give_back(claim);
+    assert_eq!(taken(&mut table), []);
+    assert_eq!(claimed(&claimant, 2).place(), 0);
+}
+
+#[test]
+fn the_bell_is_silent_while_the_supervisor_looks_by_itself() {
+    let (mut table, claimant, _) = sides(4);
+    table.disarm();
+    assert_eq!(claimant.release(claimed(&claimant, 1), me(), 2, Outcome::Done), Bell::Silent);
+    table.arm();
+    assert!(table.has_news());
+    assert_eq!(taken(&mut table), [1]);
+    assert_eq!(claimant.release(claimed(&claimant, 2), me(), 2, Outcome::Done), Bell::Ring);
+}
+
+#[test]
+fn readiness_and_signs_of_life_ring_once() {
+    let (table, claimant, _) = sides(1);
+    assert!(!table.is_ready() && table.heartbeat_ns().is_none());
+    assert_eq!((claimant.be_ready(), claimant.be_ready()), (Bell::Ring, Bell::Silent));
+    assert_eq!(claimant.beat(8), Bell::Silent);
+    assert!(table.is_ready() && table.heartbeat_ns() == Some(8));
+    table.ask(77);
+    assert_eq!((claimant.beat(9), claimant.beat(10)), (Bell::Ring, Bell::Silent));
+    assert_eq!(table.answered(), 77);
+}
+
+#[test]
+fn a_memory_of_another_layout_is_refused() {
+    let capacity = Capacity::at_least(4).unwrap();
+    let (_, gauges) = on_the_heap(8);
+    let (region, _) = on_the_heap(region_words(capacity));
+    assert!(matches!(Claimant::new(gauges, region.clone()), Err(BadRegion::Short { words: 8 })));
+    let (_, gauges) = on_the_heap(gauges_words(capacity));
+    assert!(matches!(Claimant::new(gauges, region.clone()), Err(BadRegion::Layout(0))));
+    let (own, gauges) = on_the_heap(gauges_words(capacity));
+    own.store(in_gauges::LAYOUT, LAYOUT, Ordering::Relaxed);
+    for claim in [0, 3, 8, u64::MAX] {
+        own.store(in_gauges::CAPACITY, claim, Ordering::Relaxed);
+        assert!(matches!(Claimant::new(gauges.clone(), region.clone()), Err(BadRegion::Capacity(_))), "{claim}");
+    }
+}
+
+#[test]
+fn a_process_is_told_from_another_that_got_its_number() {
+    assert_ne!(Holder::new(7, 1), Holder::new(7, 2));
+    assert_eq!(Holder::new(4_194_304, u64::MAX).unwrap().pid(), 4_194_304);
+    assert_eq!((Holder::new(0, 1), Holder::new(-1, 1)), (None, None));
+}
+
+#[test]
+fn a_claim_survives_as_one_word() {
+    for claim in [Claim { entry: 0, generation: 1 }, Claim { entry: (1 << 24) - 1, generation: (1 << 39) - 1 }] {
+        let word = claim.to_word().unwrap();
+        assert!(word > 1);
+        assert_eq!(Claim::of_word(word), Some(claim));
+    }
+    assert_eq!(Claim { entry: 0, generation: 1 << 39 }.to_word(), None);
+    assert_eq!((Claim::of_word(0), Claim::of_word(1)), (None, None));
+}
+
+proptest! {
+    /// Whatever a program writes, a look reads inside, takes no more than there are entries, and settles forwards.
+    #[test]
+    fn no_words_make_a_look_panic_or_take_more_than_there_is(
+        words in proptest::collection::vec(prop_oneof![any::<u64>(), 0u64..16], 0..96)
+    ) {
+        let (mut table, _, region) = sides(4);
+        for (at, word) in words.into_iter().enumerate().take(region.words()) {
+            region.store(at, word, Ordering::Relaxed);
+        }
+        for _ in 0..2 {
+            let mut completions = Vec::new();
+            let _ = table.take(&mut completions);
+            prop_assert!(completions.len() <= 4);
+        }
+        let mut again = Vec::new();
+        while table.take(&mut again).is_err() {} // each bad outcome was settled as well
+        again.clear();
+        prop_assert!(table.take(&mut again).is_ok() && again.is_empty());
+    }
+}
