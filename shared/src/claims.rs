@@ -122,20 +122,34 @@ impl Turn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Holder(u64);
 
-const START_BITS: u32 = 40;
+const START_BITS: u32 = 39;
+/// Of a process that is about to be forked by this one. Numbers of processes have 22 bits.
+const UNBORN: u64 = 1 << 63;
+/// The number of a process has so many bits at most.
+const PID_BITS: u32 = u64::BITS - START_BITS - 1;
 
 impl Holder {
     /// `started` is field 22 of `/proc/PID/stat`, in clock ticks; `None` for a number that no process has.
     #[must_use]
     pub fn new(pid: i32, started: u64) -> Option<Holder> {
-        let pid = u64::try_from(pid).ok().filter(|pid| (1..1 << (u64::BITS - START_BITS)).contains(pid))?;
+        let pid = u64::try_from(pid).ok().filter(|pid| (1..1 << PID_BITS).contains(pid))?;
         Some(Holder(pid << START_BITS | started & ((1 << START_BITS) - 1)))
     }
 
     /// Its number.
     #[must_use]
     pub fn pid(self) -> i32 {
-        i32::try_from(self.0 >> START_BITS).unwrap_or(0)
+        i32::try_from((self.0 & !UNBORN) >> START_BITS).unwrap_or(0)
+    }
+
+    /// Its child that is about to be.
+    #[must_use]
+    pub fn unborn(self) -> Holder {
+        Holder(self.0 ^ UNBORN)
+    }
+
+    fn is_unborn(self) -> bool {
+        self.0 & UNBORN != 0
     }
 
     /// As it stands in an entry; never 0.
@@ -438,6 +452,13 @@ impl Claimant {
             return Bell::Silent; // the supervisor has given it up
         }
         self.remove(at, holder);
+        self.end_if_unheld(claim, now_ns, outcome)
+    }
+
+    /// The connection is over when nobody holds it.
+    pub fn end_if_unheld(&self, claim: Claim, now_ns: u64, outcome: Outcome) -> Bell {
+        let at = entry(claim.entry);
+        let held = Turn { generation: claim.generation, stage: Stage::Held };
         let is_held =
             (0..HOLDERS_MAX).any(|other| self.region.load(at + in_entry::HOLDERS + other, Ordering::SeqCst) != 0);
         if is_held {
@@ -454,6 +475,64 @@ impl Claimant {
         } else {
             Bell::Silent
         }
+    }
+
+    /// Somebody else holds it as well, or is known to already. Where there are too many, it is not known and not waited for.
+    pub fn join(&self, claim: Claim, holder: Holder) {
+        let at = entry(claim.entry) + in_entry::HOLDERS;
+        let is_known = |other| self.region.load(at + other, Ordering::SeqCst) == holder.0;
+        if self.is_at(claim, Stage::Held) && !(0..HOLDERS_MAX).any(is_known) {
+            let _now_known = (0..HOLDERS_MAX).any(|other| self.region.exchange(at + other, 0, holder.0));
+        }
+    }
+
+    /// It does not hold it any more; whoever does says when it is over.
+    pub fn leave(&self, claim: Claim, holder: Holder) {
+        if self.is_at(claim, Stage::Held) {
+            self.remove(entry(claim.entry), holder);
+        }
+    }
+
+    /// One holder turns out to be another.
+    pub fn replace(&self, claim: Claim, old: Holder, new: Holder) {
+        let at = entry(claim.entry) + in_entry::HOLDERS;
+        if self.is_at(claim, Stage::Held) {
+            let was_there = (0..HOLDERS_MAX).any(|other| self.region.exchange(at + other, old.0, new.0));
+            if !was_there {
+                self.join(claim, new);
+            }
+        }
+    }
+
+    /// A holder ends, and has closed all that it held.
+    pub fn release_all(&self, holder: Holder, now_ns: u64, ring: impl Fn(Bell)) {
+        let in_use = usize::try_from(self.region.load(in_region::IN_USE, Ordering::Acquire)).unwrap_or(usize::MAX);
+        for no in 0..in_use.min(self.capacity) {
+            let turn = Turn::of_word(self.region.load(entry(no) + in_entry::TURN, Ordering::Acquire));
+            let holds = |other| self.region.load(entry(no) + in_entry::HOLDERS + other, Ordering::SeqCst) == holder.0;
+            if turn.stage == Stage::Held && (0..HOLDERS_MAX).any(holds) {
+                ring(self.release(Claim { entry: no, generation: turn.generation }, holder, now_ns, Outcome::Done));
+            }
+        }
+    }
+
+    /// A process has died without having closed what it held.
+    pub fn bury(&self, pid: i32, now_ns: u64, ring: impl Fn(Bell)) {
+        let in_use = usize::try_from(self.region.load(in_region::IN_USE, Ordering::Acquire)).unwrap_or(usize::MAX);
+        for no in 0..in_use.min(self.capacity) {
+            let turn = Turn::of_word(self.region.load(entry(no) + in_entry::TURN, Ordering::Acquire));
+            let at = entry(no) + in_entry::HOLDERS;
+            let holder = |other| Holder::of_word(self.region.load(at + other, Ordering::SeqCst));
+            let dead = (0..HOLDERS_MAX).filter_map(holder).find(|holder| holder.pid() == pid && !holder.is_unborn());
+            if let Some(dead) = dead.filter(|_| turn.stage == Stage::Held) {
+                ring(self.release(Claim { entry: no, generation: turn.generation }, dead, now_ns, Outcome::Dropped));
+            }
+        }
+    }
+
+    fn is_at(&self, claim: Claim, stage: Stage) -> bool {
+        let turn = Turn { generation: claim.generation, stage };
+        self.region.load(entry(claim.entry) + in_entry::TURN, Ordering::Acquire) == turn.word()
     }
 
     fn remove(&self, at: usize, holder: Holder) {

@@ -112,6 +112,66 @@ fn a_process_is_told_from_another_that_got_its_number() {
 }
 
 #[test]
+fn a_connection_is_over_when_the_last_process_that_holds_it_has_closed_it() {
+    let (mut table, claimant, _) = sides(2);
+    let (parent, child) = (me(), Holder::new(101, 8).unwrap());
+    let claim = claimed(&claimant, 1);
+    for _ in 0..2 {
+        claimant.join(claim, parent.unborn()); // it has two numbers in the parent
+    }
+    assert_eq!(claimant.release(claim, parent, 2, Outcome::Done), Bell::Silent, "the child is about to be");
+    for _ in 0..2 {
+        claimant.replace(claim, parent.unborn(), child);
+    }
+    assert_eq!(taken(&mut table), []);
+    assert_eq!(claimant.release(claim, child, 3, Outcome::Done), Bell::Ring);
+    assert_eq!(taken(&mut table), [1]);
+    assert_eq!((parent.unborn().pid(), parent.unborn().unborn()), (100, parent));
+}
+
+#[test]
+fn who_ends_has_closed_all_that_it_held_and_nothing_else() {
+    let (mut table, claimant, _) = sides(4);
+    let child = Holder::new(101, 8).unwrap();
+    let [first, second, _others] = [1, 2, 3].map(|conn| claimed(&claimant, conn));
+    claimant.replace(first, me(), child);
+    claimant.join(second, child);
+    claimant.release_all(child, 5, |_| {});
+    assert_eq!(taken(&mut table), [1]);
+    claimant.release_all(me(), 6, |_| {});
+    assert_eq!(taken(&mut table), [2, 3]);
+}
+
+#[test]
+fn what_a_dead_process_alone_held_is_dropped_and_what_others_hold_goes_on() {
+    let (mut table, claimant, _) = sides(4);
+    let child = Holder::new(101, 8).unwrap();
+    let [alone, shared, _unborn] = [1, 2, 3].map(|conn| claimed(&claimant, conn));
+    claimant.replace(alone, me(), child);
+    claimant.join(shared, child);
+    claimant.bury(101, 5, |_| {});
+    let mut completions = Vec::new();
+    table.take(&mut completions).unwrap();
+    let wanted = Completion { conn: ConnId(1), outcome: Outcome::Dropped, claimed_at_ns: 1, done_at_ns: 5 };
+    assert_eq!(completions, [wanted]);
+    claimant.join(shared, child.unborn());
+    claimant.bury(101, 6, |_| {});
+    assert_eq!(claimant.release(shared, me(), 7, Outcome::Done), Bell::Silent, "a child of the child may live");
+}
+
+#[test]
+fn more_holders_than_are_known_are_not_waited_for() {
+    let (mut table, claimant, _) = sides(1);
+    let claim = claimed(&claimant, 1);
+    let holders: Vec<Holder> = (200..).filter_map(|pid| Holder::new(pid, 1)).take(HOLDERS_MAX + 3).collect();
+    holders.iter().for_each(|holder| claimant.join(claim, *holder));
+    for holder in [me()].iter().chain(&holders[..HOLDERS_MAX - 1]) {
+        let _ = claimant.release(claim, *holder, 2, Outcome::Done);
+    }
+    assert_eq!(taken(&mut table), [1]);
+}
+
+#[test]
 fn a_claim_survives_as_one_word() {
     for claim in [Claim { entry: 0, generation: 1 }, Claim { entry: (1 << 24) - 1, generation: (1 << 39) - 1 }] {
         let word = claim.to_word().unwrap();

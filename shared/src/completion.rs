@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! word 0  connection id      word 2  done at, ns of CLOCK_MONOTONIC
-//! word 1  claimed at, ns     word 3  outcome: 0 done, 1 panicked, 2 truncated
+//! word 1  claimed at, ns     word 3  outcome: 0 done, 1 panicked, 2 truncated, 3 dropped
 //! ```
 //! A record from the other side is a claim: an outcome that does not exist is refused, and the times are bounded by
 //! whoever believes them.
@@ -34,6 +34,8 @@ pub enum Outcome {
     Panicked,
     /// The ticket arrived, its descriptor did not (the worker was at its `nofile` limit).
     Truncated,
+    /// The process that held it has died; the worker lives on.
+    Dropped,
 }
 
 /// A record with an outcome that does not exist.
@@ -49,6 +51,7 @@ impl Completion {
             Outcome::Done => 0,
             Outcome::Panicked => 1,
             Outcome::Truncated => 2,
+            Outcome::Dropped => 3,
         };
         [self.conn.0, self.claimed_at_ns, self.done_at_ns, outcome]
     }
@@ -62,6 +65,7 @@ impl Completion {
             0 => Outcome::Done,
             1 => Outcome::Panicked,
             2 => Outcome::Truncated,
+            3 => Outcome::Dropped,
             other => return Err(BadOutcome(other)),
         };
         Ok(Completion { conn: ConnId(conn), outcome, claimed_at_ns, done_at_ns })
@@ -75,12 +79,12 @@ mod tests {
     /// The format: a change here breaks every worker that was built before.
     #[test]
     fn the_records_are_these_words() {
-        let outcomes = [(Outcome::Done, 0), (Outcome::Panicked, 1), (Outcome::Truncated, 2)];
+        let outcomes = [(Outcome::Done, 0), (Outcome::Panicked, 1), (Outcome::Truncated, 2), (Outcome::Dropped, 3)];
         for (outcome, word) in outcomes {
             let completion = Completion { conn: ConnId(7), outcome, claimed_at_ns: 8, done_at_ns: 9 };
             assert_eq!(completion.to_words(), [7, 8, 9, word]);
             assert_eq!(Completion::from_words([7, 8, 9, word]), Ok(completion));
         }
-        assert_eq!(Completion::from_words([7, 8, 9, 3]), Err(BadOutcome(3)));
+        assert_eq!(Completion::from_words([7, 8, 9, 4]), Err(BadOutcome(4)));
     }
 }

@@ -42,6 +42,9 @@ pub(crate) fn note(note: &Note, epitaphs: &Epitaphs) {
             %worker, %conn,
             "lost a connection: the worker had no free descriptor to receive it; raise process.nofile"
         ),
+        Note::Dropped { worker, conn } => {
+            warn!(%worker, %conn, "lost a connection: the process of this worker that held it has died; the worker goes on");
+        }
         Note::Stuck { worker, recalled } => stuck(worker, *recalled, None),
         Note::Silent { worker, silence } => warn!(
             %worker,

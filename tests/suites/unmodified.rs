@@ -1,6 +1,7 @@
 //! Do unmodified programs serve as workers, and lose nothing over reloads and kills?
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -109,6 +110,83 @@ fn node_serves_evenly_and_reloads_without_a_loss_on_tcp() {
 fn node_serves_evenly_and_reloads_without_a_loss_on_unix() {
     let scratch = Scratch::new();
     serves_evenly_and_reloads_without_a_loss(&Target::Unix(scratch.path("app.sock")), &node());
+}
+
+/// An arbiter with a worker of its own, which is forked before there is anything to serve.
+fn gunicorn() -> Vec<String> {
+    let (program, app) = (shown(&place::unmodified_python("gunicorn")), place::unmodified("wsgi.py"));
+    let dir = shown(app.parent().expect("it lies in a directory"));
+    words(&[&program, "--workers", "1", "--chdir", &dir, "wsgi:app"])
+}
+
+#[test]
+fn gunicorn_serves_from_a_forked_process_and_reloads_without_a_loss() {
+    let _machine = alone();
+    let scratch = Scratch::new();
+    let target = Target::Unix(scratch.path("app.sock"));
+    // Its synchronous worker serves one at a time.
+    let mut ostler = start(&target, &gunicorn(), "concurrency = 1");
+    let before = (ostler.descriptor_count(), inode(&target));
+    let load = Load::on(&target).clients(8).start();
+    load.wait_for_more(100);
+    for _ in 0..2 {
+        let output = ostler.command(&["reload"]);
+        assert_eq!(output.code, 0, "{}{}", output.stdout, output.stderr);
+        load.wait_for_more(100);
+    }
+    let tally = load.stop();
+    println!("{tally}");
+    tally.assert_no_failure();
+    let pool = ostler.wait_status("idle, and the old ones are gone", |status| {
+        let pool = status.only();
+        (pool.is_idle() && pool.workers.len() == WORKERS).then(|| pool.clone())
+    });
+    assert_eq!((pool.lost, pool.shed_total(), pool.done), (0, 0, tally.served), "{pool:?}");
+    assert_eq!(inode(&target), before.1, "it unlinks what it was given, to no effect");
+    ostler.wait_descriptor_count(before.0);
+    ostler.stop_clean();
+}
+
+#[test]
+fn what_a_killed_child_held_is_lost_and_its_worker_serves_on() {
+    let _machine = alone();
+    let scratch = Scratch::new();
+    let target = Target::Unix(scratch.path("app.sock"));
+    let mut ostler = start(&target, &gunicorn(), "concurrency = 1");
+    let workers = ostler.status().only().pids();
+    for lost in 1..=3 {
+        // The child is in the middle of a request, which is not complete.
+        let mut cut = target.connect(PATIENCE).expect("connected");
+        cut.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").expect("it is read by somebody");
+        let held = ostler.wait_status("one is held", |status| {
+            status.only().workers.iter().find(|worker| worker.claimed == 1).and_then(|worker| worker.pid)
+        });
+        let child =
+            ostler.processes().into_iter().find(|pid| procs::stat(*pid).is_some_and(|stat| stat.parent == held));
+        kill(Pid::from_raw(child.expect("an arbiter has a child")), Signal::SIGKILL).expect("it is there");
+        let pool =
+            ostler.wait_status("it is lost", |status| (status.only().lost == lost).then(|| status.only().clone()));
+        assert_eq!((pool.claimed, pool.check_books()), (0, Ok(())), "{pool:?}");
+    }
+    Load::on(&target).clients(8).requests_each(10).run().assert_no_failure();
+    assert_eq!(ostler.status().only().pids(), workers, "the arbiters live");
+    ostler.wait_log(&["that held it has died"]);
+    ostler.stop_clean();
+}
+
+#[test]
+fn a_process_for_each_connection_holds_it_to_its_end() {
+    let _machine = alone();
+    let scratch = Scratch::new();
+    let target = Target::Unix(scratch.path("app.sock"));
+    let command = words(&[&shown(&place::unmodified_python("python")), &shown(&place::unmodified("forking.py"))]);
+    let mut ostler = start(&target, &command, "concurrency = 2");
+    let tally = Load::on(&target).clients(8).requests_each(25).run();
+    println!("{tally}");
+    tally.assert_no_failure();
+    let pool = ostler.wait_status("idle", |status| status.only().is_idle().then(|| status.only().clone()));
+    assert_eq!((pool.lost, pool.done, pool.check_books()), (0, tally.served, Ok(())), "{pool:?}");
+    ostler.stop_clean();
 }
 
 fn kills_fail_at_most_what_was_claimed(target: &Target, command: &[String]) {

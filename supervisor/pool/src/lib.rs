@@ -58,8 +58,8 @@ pub const STARVED_PAUSE: std::time::Duration = std::time::Duration::from_millis(
 pub const HANGUP_GRACE: std::time::Duration = std::time::Duration::from_millis(250);
 /// From TERM to KILL in a fast stop.
 pub const FAST_KILL_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
-/// A worker that loses so many connections for want of descriptors is replaced.
-pub const TRUNCATED_MAX: usize = 1024;
+/// A worker that loses so many connections while it lives, for want of descriptors or with its children, is replaced.
+pub const LOST_MAX: usize = 1024;
 /// What a worker leaves unclaimed while nobody has room is taken back after this time at the latest, so that it is
 /// subject to the line's deadline again.
 pub const UNCLAIMED_MAX: std::time::Duration = std::time::Duration::from_secs(1);

@@ -89,6 +89,13 @@ pub enum Note {
         /// Which connection.
         conn: ConnId,
     },
+    /// A connection is lost because the process that held it has died, one of several of its worker.
+    Dropped {
+        /// Which worker.
+        worker: WorkerName,
+        /// Which connection.
+        conn: ConnId,
+    },
     /// A handler panicked.
     Panicked {
         /// Which worker.

@@ -68,8 +68,8 @@ pub(crate) struct Worker {
     /// What it was handed and has not completed.
     pub(crate) tickets: BTreeMap<ConnId, Ticket>,
     pub(crate) done: u64,
-    /// What it completed as `truncated`, counted lost: kept to tell which books a lie has to be struck from.
-    pub(crate) truncated: BTreeSet<ConnId>,
+    /// What it completed as `truncated` or `dropped`, counted lost: kept to tell which books a lie has to be struck from.
+    pub(crate) lost: BTreeSet<ConnId>,
     /// It had to be aborted or killed.
     pub(crate) forced: bool,
     /// Why it has to leave, and since when; the first reason stays.

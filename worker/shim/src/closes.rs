@@ -42,11 +42,12 @@ pub unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) 
         // SAFETY: (caller) as for close_range(2).
         return unsafe { originals::close_range(first, last, flags) };
     };
-    let mut own = post.own().map(|fd| c_uint::try_from(fd).unwrap_or(0));
+    // What is not there any more is a number that no range has.
+    let mut own = post.own().map(|fd| c_uint::try_from(fd).unwrap_or(c_uint::MAX));
     own.sort_unstable();
     let mut from = first;
     let mut answer = 0;
-    for kept in own.into_iter().filter(|kept| (first..=last).contains(kept)) {
+    for kept in own.into_iter().filter(|kept| *kept != c_uint::MAX && (first..=last).contains(kept)) {
         if from < kept {
             // SAFETY: (caller) as for close_range(2), on a part of it.
             answer |= unsafe { originals::close_range(from, kept - 1, flags) };
@@ -107,6 +108,9 @@ pub unsafe extern "C" fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int {
 }
 
 fn taken_over(from: c_int, to: c_int, duplicate: impl FnOnce() -> c_int) -> c_int {
+    if let Some(post) = post().filter(|post| from != to && post.is_own(to) && post.me().is_some()) {
+        aside(|| post.make_way(to));
+    }
     let before = if from == to { None } else { descriptors::forget(to) };
     let answer = duplicate();
     if answer == -1 {

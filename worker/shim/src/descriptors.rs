@@ -103,6 +103,32 @@ pub(crate) fn forget_range(first: usize, last: usize) -> impl Iterator<Item = Cl
     (first..last.saturating_add(1).min(bound)).filter_map(|number| forget(RawFd::try_from(number).ok()?))
 }
 
+/// Everything that this process holds, each number for itself.
+fn numbers() -> impl Iterator<Item = (usize, Claim)> {
+    let bound = BOUND.load(Ordering::Relaxed);
+    (0..bound).filter_map(|number| Some((number, Claim::of_word(CLAIMS[number].load(Ordering::Acquire))?)))
+}
+
+/// Does something with each connection that this process holds, once for each number: it must do no harm to do it again.
+pub(crate) fn held(what: impl Fn(Claim)) {
+    numbers().for_each(|(_, claim)| what(claim));
+}
+
+/// Does something with each connection that no descriptor of this process leads to after an exec.
+pub(crate) fn held_until_exec(what: impl Fn(Claim)) {
+    held(|claim| {
+        let stays = |number: usize| {
+            let fd = RawFd::try_from(number).unwrap_or(-1);
+            // SAFETY: ints only.
+            let flags = unsafe { crate::originals::fcntl(fd, libc::F_GETFD, 0) };
+            flags != -1 && flags & libc::FD_CLOEXEC == 0
+        };
+        if !numbers().any(|(number, other)| other == claim && stays(number)) {
+            what(claim);
+        }
+    });
+}
+
 /// Looks whether connections were closed in ways that we don't see.
 pub(crate) fn tend(post: &Post, now_ns: u64) {
     let before = TENDED_AT_NS.load(Ordering::Relaxed);

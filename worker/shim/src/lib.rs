@@ -10,6 +10,7 @@
 //! | [`sockets`] | listen, bind, getsockname, getsockopt … | answers of a listening stream socket |
 //! | [`waits`] | poll, select, epoll_ctl, epoll_wait … | READY at the first of them; a sign of life at each |
 //! | [`closes`] | close, dup, fcntl, close_range, syscall … | the end of a connection is noticed |
+//! | [`processes`] | fork, exec, _exit | who holds which connection |
 //! | [`paths`] | unlink, rename … | the pool's own sockets stay where they are |
 //!
 //! # What it promises
@@ -29,6 +30,7 @@ mod mail;
 mod originals;
 pub mod paths;
 mod post;
+pub mod processes;
 mod silence;
 pub mod sockets;
 pub mod waits;

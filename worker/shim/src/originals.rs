@@ -91,6 +91,16 @@ originals! {
     epoll_wait = c"epoll_wait"(epoll: c_int, events: *mut libc::epoll_event, most: c_int, timeout: c_int) -> c_int;
     epoll_pwait = c"epoll_pwait"(epoll: c_int, events: *mut libc::epoll_event, most: c_int, timeout: c_int, mask: *const libc::sigset_t) -> c_int;
     epoll_pwait2 = c"epoll_pwait2"(epoll: c_int, events: *mut libc::epoll_event, most: c_int, timeout: *const libc::timespec, mask: *const libc::sigset_t) -> c_int;
+    fork = c"fork"() -> libc::pid_t;
+    waitpid = c"waitpid"(pid: libc::pid_t, status: *mut c_int, options: c_int) -> libc::pid_t;
+    wait4 = c"wait4"(pid: libc::pid_t, status: *mut c_int, options: c_int, usage: *mut libc::rusage) -> libc::pid_t;
+    wait3 = c"wait3"(status: *mut c_int, options: c_int, usage: *mut libc::rusage) -> libc::pid_t;
+    wait = c"wait"(status: *mut c_int) -> libc::pid_t;
+    waitid = c"waitid"(kind: libc::idtype_t, id: libc::id_t, info: *mut libc::siginfo_t, options: c_int) -> c_int;
+    execve = c"execve"(path: *const c_char, arguments: *const *const c_char, variables: *const *const c_char) -> c_int;
+    execv = c"execv"(path: *const c_char, arguments: *const *const c_char) -> c_int;
+    execvp = c"execvp"(path: *const c_char, arguments: *const *const c_char) -> c_int;
+    execvpe = c"execvpe"(path: *const c_char, arguments: *const *const c_char, variables: *const *const c_char) -> c_int;
     unlink = c"unlink"(path: *const c_char) -> c_int;
     unlinkat = c"unlinkat"(dir: c_int, path: *const c_char, flags: c_int) -> c_int;
     remove = c"remove"(path: *const c_char) -> c_int;

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
 use libc::c_int;
 use ostler_shared::claims::{Claimant, Holder};
@@ -93,13 +93,17 @@ pub(crate) struct Post {
     pub(crate) listeners: Vec<Address>,
     pub(crate) paths: Vec<CString>,
     pub(crate) drain_signal: c_int,
-    /// Ostler's own descriptors.
-    own: [RawFd; 3],
-    doorbell: RawFd,
+    /// Ostler's own descriptors: region, gauges, doorbell. -1 where the program has put something else in their place.
+    own: [AtomicI32; 3],
     anonymous: Identity,
     /// This process, as the table knows it; 0 in a child that nobody has told.
     me: AtomicU64,
 }
+
+/// The place of the doorbell among ostler's own descriptors.
+const DOORBELL: usize = 2;
+/// Programs choose low numbers by themselves.
+const OUT_OF_THE_WAY: libc::c_long = 100;
 
 const UNKNOWN: u8 = 0;
 const SEARCHING: u8 = 1;
@@ -149,8 +153,7 @@ fn look() -> Option<Post> {
         listeners,
         paths,
         drain_signal,
-        own: [region, gauges, doorbell],
-        doorbell,
+        own: [region, gauges, doorbell].map(AtomicI32::new),
         anonymous: Identity::of(doorbell)?,
         me: AtomicU64::new(me().map_or(0, Holder::word)),
     })
@@ -221,6 +224,11 @@ impl Post {
         (me.pid() == unsafe { libc::getpid() }).then_some(me)
     }
 
+    /// A forked child is somebody else.
+    pub(crate) fn set_me(&self, me: Option<Holder>) {
+        self.me.store(me.map_or(0, Holder::word), Ordering::Relaxed);
+    }
+
     /// Says that the program takes connections.
     pub(crate) fn announce(&self) {
         if !self.claimant.is_ready() {
@@ -245,20 +253,33 @@ impl Post {
     /// The number may be somebody else's by now: what is no anonymous inode is no eventfd, and is not written to. Another
     /// eventfd would be woken for nothing.
     fn ring(&self) {
-        if Identity::of(self.doorbell) == Some(self.anonymous) {
+        let doorbell = self.own[DOORBELL].load(Ordering::Relaxed);
+        if Identity::of(doorbell) == Some(self.anonymous) {
             let one = 1u64.to_ne_bytes();
             // SAFETY: eight bytes that outlive the call.
-            let _full_or_gone = unsafe { libc::write(self.doorbell, one.as_ptr().cast(), one.len()) };
+            let _full_or_gone = unsafe { libc::write(doorbell, one.as_ptr().cast(), one.len()) };
         }
     }
 
     /// Whether a number is one of ostler's own descriptors, which the program does not know.
     pub(crate) fn is_own(&self, fd: RawFd) -> bool {
-        self.own.contains(&fd)
+        fd >= 0 && self.own.iter().any(|own| own.load(Ordering::Relaxed) == fd)
     }
 
     pub(crate) fn own(&self) -> [RawFd; 3] {
-        self.own
+        self.own.each_ref().map(|own| own.load(Ordering::Relaxed))
+    }
+
+    /// The program is about to put something else in the place of one of ostler's own. The memories are mapped; the doorbell
+    /// moves.
+    pub(crate) fn make_way(&self, fd: RawFd) {
+        for (index, own) in self.own.iter().enumerate() {
+            if own.load(Ordering::Relaxed) == fd {
+                // SAFETY: ints only.
+                let elsewhere = |least| unsafe { originals::fcntl(fd, libc::F_DUPFD_CLOEXEC, least) };
+                own.store(if index == DOORBELL { elsewhere(OUT_OF_THE_WAY) } else { -1 }, Ordering::Relaxed);
+            }
+        }
     }
 }
 

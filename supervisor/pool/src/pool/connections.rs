@@ -23,7 +23,7 @@ use crate::overdue::Watched;
 use crate::reason::Shed;
 use crate::turn::Turn;
 use crate::worker::{Room, Seat, Ticket};
-use crate::{Moment, REFUSED_PAUSE, STARVED_PAUSE, TRUNCATED_MAX};
+use crate::{LOST_MAX, Moment, REFUSED_PAUSE, STARVED_PAUSE};
 
 impl Pool {
     pub(crate) fn accepted(&mut self, turn: &mut Turn<'_>, conn: ConnId, uid: Option<Uid>) {
@@ -173,13 +173,16 @@ impl Pool {
                 self.count_towards_wear(turn, seat);
                 self.service.record(now, told.min(now.since(accepted_at)));
             }
-            Outcome::Truncated => {
-                let (id, count) = (worker.id, worker.truncated.len());
-                worker.truncated.insert(conn);
-                turn.note(Note::Truncated { worker: worker.name.clone(), conn });
+            Outcome::Truncated | Outcome::Dropped => {
+                let (id, count, name) = (worker.id, worker.lost.len(), worker.name.clone());
+                worker.lost.insert(conn);
+                turn.note(match outcome {
+                    Outcome::Truncated => Note::Truncated { worker: name, conn },
+                    Outcome::Dropped | Outcome::Done | Outcome::Panicked => Note::Dropped { worker: name, conn },
+                });
                 self.books.lost += 1;
-                if count >= TRUNCATED_MAX {
-                    self.misbehaved(turn, id, format!("lost {count} connections for want of descriptors"));
+                if count >= LOST_MAX {
+                    self.misbehaved(turn, id, format!("lost {count} connections while it lived"));
                 }
             }
         }
@@ -216,7 +219,7 @@ impl Pool {
             self.take_back(turn, Waiting { conn, accepted_at, uid });
             return true;
         }
-        if worker.truncated.remove(&conn) {
+        if worker.lost.remove(&conn) {
             self.books.lost -= 1;
         } else {
             worker.done -= 1;

@@ -85,7 +85,7 @@ impl Pool {
             ready_at: None,
             tickets: std::collections::BTreeMap::new(),
             done: 0,
-            truncated: std::collections::BTreeSet::new(),
+            lost: std::collections::BTreeSet::new(),
             forced: false,
             leaving: None,
             trouble: None,

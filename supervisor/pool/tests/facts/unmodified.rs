@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use ostler_config::checked::{self, Handoff};
-use ostler_pool::{Action, Event, Urgency};
+use ostler_pool::{Action, Event, Note, Urgency};
 use ostler_shared::WorkerId;
+use ostler_shared::completion::{Completion, Outcome};
 
 use crate::script::{Script, prefetching};
 
@@ -52,4 +53,18 @@ fn at_the_last_call_of_a_stop_it_keeps_nothing_either() {
         assert!(recall.is_some());
         assert_eq!(before > 1, is_recalled, "one look, and one more: {:?}", script.actions);
     }
+}
+
+#[test]
+fn what_one_of_its_processes_takes_with_it_is_lost_and_gives_its_place_back() {
+    let mut script = Script::ready(prefetching(1, 1, 0));
+    let (worker, first) = (script.serving(0), script.client());
+    let second = script.client();
+    assert_eq!(script.clear().handed(), [], "there is one place");
+    let completion = Completion { conn: first, outcome: Outcome::Dropped, claimed_at_ns: 0, done_at_ns: 0 };
+    script.event(Event::Completed { worker, completion });
+    assert_eq!(script.handed(), [(worker, second)]);
+    assert!(script.has(|action| matches!(action, Action::Note(Note::Dropped { conn, .. }) if *conn == first)));
+    let pool = script.snapshot();
+    assert_eq!((pool.lost, pool.done, pool.outstanding), (1, 0, 1));
 }

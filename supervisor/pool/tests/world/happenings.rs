@@ -247,7 +247,7 @@ impl World {
     /// It is done with a connection, writes that down, publishes it now or later, and rings or does not.
     fn finish(&mut self, worker: WorkerId, conn: ConnId) {
         let outcome = match self.dice.u32(0..20) {
-            0 => Outcome::Truncated,
+            0 => [Outcome::Truncated, Outcome::Dropped][usize::from(conn.0.is_multiple_of(2))],
             1 => Outcome::Panicked,
             _ => Outcome::Done,
         };

@@ -243,12 +243,12 @@ fn completed(world: &mut World, worker: WorkerId, conn: ConnId, outcome: Outcome
         return;
     }
     (fake.known.doubtful, fake.known.rests_until, fake.known.completed_at) = (false, 0, now);
-    fake.known.done += u64::from(outcome != Outcome::Truncated);
+    fake.known.done += u64::from(matches!(outcome, Outcome::Done | Outcome::Panicked));
     // A lie changes nothing in the world.
     if world.conns[conn.0 as usize - 1].place == Place::Hands {
         let to = match outcome {
             Outcome::Done | Outcome::Panicked => Place::Done,
-            Outcome::Truncated => Place::Lost,
+            Outcome::Truncated | Outcome::Dropped => Place::Lost,
         };
         world.move_conn(conn, Place::Hands, to);
     }
