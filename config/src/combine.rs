@@ -1,15 +1,16 @@
 //! Decides which settings, each fine by itself, cannot stand together.
 //!
-//! Pure rules: `check` points them at a place in the file, `flags` at a flag.
+//! Pure rules, but for one that looks into the program: `check` points them at a place in the file, `flags` at a flag.
 
 use std::path::Path;
 use std::time::Duration;
 
-use crate::checked::{AcceptAt, Address, DrainSignal, Farewell, Handoff, Program, Ready};
+use crate::checked::{AcceptAt, Address, DrainSignal, Farewell, Handoff, Process, Program, Ready};
 use crate::clash::{Apart, clash};
 use crate::duration::format_duration;
 use crate::limits::{RECALL_AFTER_MAX, WORKER_DESCRIPTORS};
 use crate::mistakes::Fault;
+use crate::preload::cannot_preload;
 
 /// The wait after a failure grows, so it cannot begin above its end.
 pub(crate) fn backoff_order(min: Duration, max: Duration) -> Option<Fault> {
@@ -108,14 +109,17 @@ pub(crate) fn slow_before_overdue(slow: Duration, request: Duration) -> Option<F
 }
 
 /// An unmodified program is somebody's program, and its listener has one address family.
-pub(crate) fn unmodified(handoff: Handoff, program: &Program, listen: &[Address]) -> Option<Fault> {
+pub(crate) fn unmodified(handoff: Handoff, program: &Program, process: &Process, listen: &[Address]) -> Option<Fault> {
     match handoff {
         Handoff::Pass => return None,
         Handoff::Accept => {}
     }
-    if *program == Program::Hello {
+    let Program::Command(command) = program else {
         let message = "the built-in hello server is built on ostler's library, and takes its connections by `pass`";
         return Some(Fault::new(message, "needs a command", "add a command, or remove the key"));
+    };
+    if let Some(fault) = cannot_preload(command, process) {
+        return Some(fault);
     }
     let mut families = listen.iter().filter_map(family);
     let (first, first_family) = families.next()?;

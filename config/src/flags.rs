@@ -154,7 +154,7 @@ fn apply_to_pool(pool: &mut Pool, flags: &Flags, dir: &Path, lookup: Lookup) -> 
         command[0] = absolute_program(program, dir);
         pool.program = Program::Command(command);
     }
-    if let Some(fault) = combine::unmodified(pool.handoff, &pool.program, &pool.listen) {
+    if let Some(fault) = combine::unmodified(pool.handoff, &pool.program, &pool.process, &pool.listen) {
         return Err(said_of("--handoff", fault));
     }
     Ok(())

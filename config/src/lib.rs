@@ -27,6 +27,7 @@ mod mistakes;
 mod nearest;
 mod owner;
 mod plan;
+mod preload;
 mod program;
 mod raw;
 mod size;

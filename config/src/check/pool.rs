@@ -55,7 +55,7 @@ pub(super) fn pool(
     }
     let listen = listeners.of_pool(table, site, mistakes);
     if let Some(typed) = asked_handoff.typed()
-        && let Some(fault) = combine::unmodified(handoff, &program, listen.as_deref().unwrap_or_default())
+        && let Some(fault) = combine::unmodified(handoff, &program, &process, listen.as_deref().unwrap_or_default())
     {
         mistakes.push(typed.refuse(fault));
     }
