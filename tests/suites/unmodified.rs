@@ -257,3 +257,63 @@ fn the_end_of_the_supervisor_is_a_signal_and_not_a_readable_listener() {
         wait_until(SOON, "its end", || !procs::alive(pid));
     }
 }
+
+fn python(name: &str) -> Vec<String> {
+    words(&[&shown(&place::unmodified_python("python")), &shown(&place::unmodified(name))])
+}
+
+#[test]
+fn whatever_a_program_does_to_its_listener_it_serves_and_the_path_stays() {
+    let config = format!(
+        "[pool.main]\nlisten = [\"unix:app.sock\"]\ncommand = {}\nworkers = 2\nhandoff = \"accept\"\n\
+         process = {{ env = {{ LD_PRELOAD = \"/no/such/library.so\" }} }}\n",
+        programs::toml(&python("odd.py")),
+    );
+    let mut ostler = Ostler::builder().config(config).ready_within(PATIENCE).start();
+    let target = ostler.unix("app.sock");
+    let before = inode(&target);
+    let tally = Load::on(&target).clients(8).requests_each(25).run();
+    println!("{tally}");
+    tally.assert_no_failure();
+    assert_eq!(inode(&target), before);
+    let pool = ostler.wait_status("idle", |status| status.only().is_idle().then(|| status.only().clone()));
+    assert_eq!((pool.lost, pool.done, pool.workers.len()), (0, tally.served, 2), "{pool:?}");
+    assert!(pool.workers.iter().all(|worker| worker.restarts == 0), "{pool:?}\n{}", ostler.log());
+    ostler.stop_clean();
+}
+
+#[test]
+fn a_program_that_never_accepts_fails_with_a_remedy() {
+    let config = "[pool.main]\nlisten = [\"unix:app.sock\"]\ncommand = [\"sleep\", \"600\"]\nhandoff = \"accept\"\n\
+                  start = { ready_timeout = \"300ms\", failures = 1 }\n";
+    let ended = Ostler::builder().config(config).start_failing();
+    assert_eq!(ended.code, 1, "{}", ended.log);
+    assert!(ended.log.contains("it never waited for connections: tell it to listen on descriptor 3"), "{}", ended.log);
+}
+
+#[test]
+fn a_program_that_lets_nobody_go_keeps_its_own_places_and_a_deadline_ends_it() {
+    let config = format!(
+        "[pool.main]\nlisten = [\"unix:app.sock\"]\ncommand = {}\nworkers = 1\nconcurrency = 2\nhandoff = \"accept\"\n\
+         watchdog = {{ request = \"1s\" }}\ndrain = {{ kill_after = \"1s\" }}\n",
+        programs::toml(&python("greedy.py")),
+    );
+    let mut ostler = Ostler::builder().config(config).ready_within(PATIENCE).start();
+    let target = ostler.unix("app.sock");
+    let clients: Vec<_> = (0..3).map(|_| target.connect(PATIENCE).expect("connected")).collect();
+    let pool = ostler.wait_status("two are held and one waits", |status| {
+        let pool = status.only();
+        (pool.claimed == 2 && pool.queue.length == 1).then(|| pool.clone())
+    });
+    assert_eq!(pool.check_books(), Ok(()), "{pool:?}");
+    ostler.wait_log(&["is at one request"]);
+    ostler.wait_status("two are lost, and the third is held by the next worker", |status| {
+        let pool = status.only();
+        (pool.lost == 2 && pool.claimed == 1).then_some(())
+    });
+    drop(clients);
+    // The watchdog ends this one as well, or the stop does.
+    ostler.signal(Signal::SIGINT);
+    ostler.wait(SOON);
+    ostler.assert_no_process_left();
+}
