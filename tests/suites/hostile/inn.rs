@@ -82,15 +82,18 @@ impl Inn {
         Inn { ostler, neighbours, peace, descriptors, done_in_peace: 0, visitors: Vec::new() }
     }
 
-    /// Ends the peace: the next worker is hostile, and this one makes room for it. Answers with the hostile one's id.
+    /// Ends the peace for one worker: the next one is hostile, and this one makes room for it. Answers with the hostile one's id.
     pub(crate) fn provoke(&mut self) -> u64 {
         self.done_in_peace = self.ostler.status().pool("good").done;
         fs::remove_file(&self.peace).expect("ours");
-        let before = self.bad_id();
+        // Ids ascend, and nobody else starts meanwhile. It may be gone before a status shows it.
+        let ids = |pool: &Pool| pool.workers.iter().filter_map(|worker| worker.id).max();
+        let hostile = 1 + self.ostler.status().pools.iter().filter_map(ids).max().expect("workers");
         self.kill("peaceful");
-        self.ostler.wait_status("the hostile worker is there", |status| {
-            status.pool("bad").workers.iter().filter_map(|worker| worker.id).find(|id| *id > before)
-        })
+        wait_until(SOON, "the hostile worker says what it is", || self.has_sign("peace.hostile-"));
+        // Whoever follows behaves: another hostile one would have to be killed at the end, perhaps with a client in hand.
+        fs::write(&self.peace, "").expect("ours");
+        hostile
     }
 
     /// Clients for the hostile worker; they are asked what became of them when the inn closes.
@@ -153,7 +156,6 @@ impl Inn {
     /// Peace returns: one good worker again, nobody was hurt who could not be, nothing has leaked.
     pub(crate) fn close(mut self, harm: Harm) {
         self.assert_neighbours_unharmed();
-        fs::write(&self.peace, "").expect("ours");
         self.wait_peaceful();
         self.end_children();
         let unserved = self.unserved();
@@ -206,6 +208,16 @@ impl Inn {
         self.peace.with_extension(format!("{mood}-{pid}")).exists()
     }
 
+    /// Whether there is a file whose name begins like this.
+    fn has_sign(&self, prefix: &str) -> bool {
+        self.files().any(|name| name.starts_with(prefix))
+    }
+
+    fn files(&self) -> impl Iterator<Item = String> {
+        let beside = fs::read_dir(self.ostler.scratch().dir()).expect("ours").flatten();
+        beside.map(|entry| entry.file_name().to_string_lossy().into_owned())
+    }
+
     /// Kills the workers of this mood. One that has not said what it is may be waited for.
     fn kill(&self, mood: &str) {
         for pid in self.ostler.status().pool("bad").pids().into_iter().filter(|pid| self.is(*pid, mood)) {
@@ -216,9 +228,7 @@ impl Inn {
 
     /// Ends the children that live in a session of their own: nobody but the test knows of them.
     fn end_children(&self) {
-        let beside = fs::read_dir(self.ostler.scratch().dir()).expect("ours").flatten();
-        let names = beside.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        for pid in names.filter_map(|name| name.strip_prefix("peace.child-")?.parse().ok()) {
+        for pid in self.files().filter_map(|name| name.strip_prefix("peace.child-")?.parse().ok()) {
             if self.ostler.owns(pid) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
