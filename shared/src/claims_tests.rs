@@ -183,6 +183,8 @@ fn a_claim_survives_as_one_word() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 8 } else { 512 }, failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Whatever a program writes, a look reads inside, takes no more than there are entries, and settles forwards.
     #[test]
     fn no_words_make_a_look_panic_or_take_more_than_there_is(
