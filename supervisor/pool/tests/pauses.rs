@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use ostler_config::checked::Config;
 use ostler_pool::{
-    Action, Answer, Change, Event, Note, PoolNo, PoolState, RESUME_SLACK, RequestId, Shed, Step, Urgency, What,
+    Action, Answer, Change, Event, Note, PoolNo, PoolState, RESUME_SLACK, RequestId, STARTING_MAX, Shed, Step, Urgency,
+    What,
 };
 use ostler_shared::{ConnId, WorkerId};
 use script::{MS, Script, config};
@@ -130,8 +131,8 @@ fn who_waited_is_served_when_workers_are_back_and_the_answer_comes_with_the_last
     assert_eq!(script.snapshot().state, PoolState::Ready);
 }
 
-#[test]
-fn a_pool_that_is_given_up_while_it_comes_back_says_why() {
+/// Resumed, and every worker dies before it is READY.
+fn given_up_on_its_way_back() -> Script {
     let mut script = paused(config(1, 1));
     resume(&mut script);
     while told(&script, RESUME).is_none() {
@@ -140,6 +141,22 @@ fn a_pool_that_is_given_up_while_it_comes_back_says_why() {
             script.die(worker, &[]);
         }
     }
+    script
+}
+
+#[test]
+fn who_mends_a_pool_that_was_given_up_on_its_way_back_ends_no_pause_by_that() {
+    let mut script = given_up_on_its_way_back();
+    script.clear();
+    script.event(Event::Restart { request: Some(PAUSE), pool: "p".parse().unwrap(), slot: None }).wait(100 * MS);
+    let worker = script.spawned()[0];
+    script.event(Event::Ready { worker });
+    assert!(!script.has(|action| matches!(action, Action::Note(Note::Resumed { .. }))), "{:?}", script.actions);
+}
+
+#[test]
+fn a_pool_that_is_given_up_while_it_comes_back_says_why() {
+    let mut script = given_up_on_its_way_back();
     assert!(matches!(told(&script, RESUME), Some(Answer::NotResumed { .. })));
     assert_eq!(script.snapshot().state, PoolState::Failed);
     // Paused and resumed, it tries again.
@@ -166,6 +183,17 @@ fn whoever_waits_longer_than_a_start_may_take_is_told_so_and_the_pool_goes_on() 
     let worker = script.spawned()[0];
     script.event(Event::Ready { worker });
     assert!(script.has(|action| matches!(action, Action::Note(Note::Resumed { workers: 1, .. }))));
+}
+
+#[test]
+fn a_pool_that_cannot_start_all_its_workers_at_a_time_may_take_a_start_more() {
+    let mut script = paused(config(STARTING_MAX, 1));
+    script.clear();
+    resume(&mut script);
+    script.wait(3 * S).wait(RESUME_SLACK).wait(2 * S);
+    assert_eq!(told(&script, RESUME), None);
+    script.wait(S);
+    assert!(matches!(told(&script, RESUME), Some(Answer::ResumesSlowly { ready: 0, target: STARTING_MAX, .. })));
 }
 
 #[test]
