@@ -273,6 +273,16 @@ fn a_replacement_that_fails_leaves_the_old_worker_serving_and_is_tried_again_lat
     let works = next_started(&mut script);
     script.event(Event::Ready { worker: works });
     assert_eq!(drained(&script), [old]);
+    // What has worked is forgiven: the next failure waits as the first one did.
+    exit(&mut script, old);
+    serve(&mut script, works, 1);
+    let failing = next_started(&mut script);
+    script.clear().die(failing, &[]);
+    let again = script.actions.iter().find_map(|action| match action {
+        Action::Note(Note::RecycleFailed { wait, .. }) => Some(*wait),
+        _ => None,
+    });
+    assert!(again.is_some_and(|again| 4 * again < waits[5]), "{again:?} after {waits:?}");
 }
 
 #[test]
