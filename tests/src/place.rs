@@ -34,23 +34,25 @@ pub fn program(name: &str) -> PathBuf {
 /// When it was not made.
 #[must_use]
 pub fn python() -> PathBuf {
-    let running = std::env::current_exe().expect("a running program has a path");
-    // target/PROFILE/deps/TEST: the environment lies beside the profiles.
-    let path = running.ancestors().nth(3).expect("a test lies in a target directory").join("python/bin/python");
-    assert!(path.exists(), "{} is missing: run tests/run, which makes it", path.display());
-    path
+    in_environment("python", "python")
 }
 
-/// A program of the Python environment that `tests/run` makes beside the programs of this workspace.
+/// A program of the Python environment that has the servers which know nothing of ostler.
 ///
 /// # Panics
 /// When it is not there.
 #[must_use]
 pub fn unmodified_python(name: &str) -> PathBuf {
-    let release = program("ostler");
-    let target = release.parent().and_then(std::path::Path::parent).expect("a profile lies in the target directory");
-    let path = target.join("unmodified/venv/bin").join(name);
-    assert!(path.is_file(), "{} is missing: tests/run makes it", path.display());
+    in_environment("unmodified/venv", name)
+}
+
+/// A program of a Python environment that `tests/run` makes beside the profiles of the target directory.
+fn in_environment(environment: &str, name: &str) -> PathBuf {
+    let running = std::env::current_exe().expect("a running program has a path");
+    // target/PROFILE/deps/TEST
+    let target = running.ancestors().nth(3).expect("a test lies in a target directory");
+    let path = target.join(environment).join("bin").join(name);
+    assert!(path.is_file(), "{} is missing: run tests/run, which makes it", path.display());
     path
 }
 

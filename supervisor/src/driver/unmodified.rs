@@ -18,7 +18,7 @@ use ostler_pool::{Event, Moment};
 use ostler_shared::{WorkerId, WorkerName, env};
 
 use super::Driver;
-use super::link::{KNOCK, Manners};
+use super::link::{KNOCK, Link, Manners};
 use super::spawn::Order;
 
 /// What an unmodified program needs beside what every worker does.
@@ -166,15 +166,14 @@ impl Driver {
         self.next_nonce += 1;
         table.ask(nonce);
         link.asked = Some(nonce);
-        // Without room for it there are connections enough to be woken by.
-        let _sent = send(link.mailbox.as_raw_fd(), &KNOCK, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+        wake(link);
     }
 
     /// Its mailbox was emptied, and the knock may have been in it.
     pub(super) fn knock_again(&self, worker: WorkerId) {
         let Some(link) = self.workers.get(&worker) else { return };
         if link.asked.is_some() && link.control.is_none() {
-            let _sent = send(link.mailbox.as_raw_fd(), &KNOCK, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+            wake(link);
         }
     }
 
@@ -213,6 +212,11 @@ impl Driver {
             tracing::warn!(worker = %link.name, "cannot send {signal}: {error}");
         }
     }
+}
+
+/// Knocks at a program's mailbox. Without room for it there are connections enough to be woken by.
+fn wake(link: &Link) {
+    let _sent = send(link.mailbox.as_raw_fd(), &KNOCK, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
 }
 
 #[cfg(test)]
