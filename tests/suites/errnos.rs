@@ -15,7 +15,6 @@ mod rows;
 
 use house::House;
 use inn::Inn;
-use ostler_tests::deadline::alone;
 use rows::{ENDINGS, Row, STARTS};
 
 /// Tries every case of some rows on one supervisor, which has to survive them all.
@@ -25,7 +24,6 @@ fn are_survived(rows: &[Row]) {
 
 /// The same of a supervisor with something particular about it.
 fn are_survived_in(house: House, rows: &[Row]) {
-    let _machine = alone();
     let mut inn = Inn::open(house);
     for row in rows {
         for errno in row.errnos {
