@@ -283,6 +283,21 @@ fn whatever_a_program_does_to_its_listener_it_serves_and_the_path_stays() {
 }
 
 #[test]
+fn a_program_that_stood_still_is_trusted_again_when_it_goes_on() {
+    let scratch = Scratch::new();
+    let target = Target::Unix(scratch.path("app.sock"));
+    let mut ostler = start(&target, &node(), "");
+    let stopped = Pid::from_raw(ostler.status().only().pids()[0]);
+    kill(stopped, Signal::SIGSTOP).expect("it is there");
+    // What it is handed others serve, and it is asked for a sign of life: the first question of this supervisor.
+    Load::on(&target).clients(WORKERS).requests_each(5).run().assert_no_failure();
+    ostler.wait_log(&["does not claim though it has places"]);
+    kill(stopped, Signal::SIGCONT).expect("it is there");
+    ostler.wait_log(&["claims again"]);
+    ostler.stop_clean();
+}
+
+#[test]
 fn a_program_that_never_accepts_fails_with_a_remedy() {
     let config = "[pool.main]\nlisten = [\"unix:app.sock\"]\ncommand = [\"sleep\", \"600\"]\nhandoff = \"accept\"\n\
                   start = { ready_timeout = \"300ms\", failures = 1 }\n";

@@ -109,6 +109,7 @@ pub(crate) struct Driver {
     pids: HashMap<Pid, WorkerId>,
     /// Workers that are to be asked for a sign of life and had no room for the question.
     unasked: Vec<WorkerId>,
+    /// What the next question is known by; never 0, which is what an unmodified program answers before it is asked.
     next_nonce: u64,
     /// Workers that are to be aborted when it is known what they do, and when that has taken long enough.
     sittings: VecDeque<(Moment, WorkerId)>,

@@ -118,7 +118,7 @@ impl Driver {
             pressures: BTreeMap::new(),
             pids: HashMap::new(),
             unasked: Vec::new(),
-            next_nonce: 0,
+            next_nonce: 1,
             sittings: VecDeque::new(),
             goodbyes: BTreeSet::new(),
             starved: Vec::new(),

@@ -8,7 +8,7 @@
 //! ```text
 //! peek ─ a ticket and a copy ─▶ reserve ─▶ take ─ a ticket ─▶ held, tracked, given to the program
 //!   ├─ no room for the copy ─▶ EMFILE           └─ nothing: recalled, or somebody else's ─▶ again
-//!   ├─ a knock ─▶ take it, give a sign of life, again
+//!   ├─ a knock ─▶ give a sign of life, take it, again
 //!   └─ the end ─▶ silence, again
 //! ```
 
@@ -16,6 +16,7 @@ use std::os::fd::RawFd;
 
 use libc::{c_int, sockaddr, socklen_t};
 use ostler_shared::Ticket;
+use ostler_shared::claims::{Claim, Holder};
 use ostler_shared::completion::Outcome;
 
 use crate::descriptors::{self, NUMBERS};
@@ -66,7 +67,11 @@ unsafe fn claim(post: &Post, fd: RawFd, addr: *mut sockaddr, len: *mut socklen_t
         match mail::receive(fd, libc::MSG_PEEK | close_on_exec) {
             Err(errno) => return fails(errno),
             Ok(Mail::End) => silence::fall(post),
-            Ok(Mail::Knock) => drop(mail::receive(fd, libc::MSG_DONTWAIT).map(discard)),
+            Ok(Mail::Knock) => match answer(post, fd, close_on_exec) {
+                Taken::Connection(connection) => break connection,
+                Taken::Nothing => {}
+                Taken::NoRoom => return fails(libc::EMFILE),
+            },
             Ok(Mail::Connection(peeked, copy)) => match take(post, fd, close_on_exec, peeked, copy) {
                 Taken::Connection(connection) => break connection,
                 Taken::Nothing => {}
@@ -124,22 +129,35 @@ fn take(post: &Post, fd: RawFd, close_on_exec: c_int, peeked: Ticket, copy: Opti
         None => (None, Some(copy)),
     };
     mail::close(other);
+    // A recall in between, and not even two descriptors: then it is none.
+    give(post, me, claim, connection)
+}
+
+/// Takes the knock that was seen. Between the look and this the supervisor may have emptied the mailbox and handed out
+/// again: then it is a connection that comes, and it is claimed like any other.
+fn answer(post: &Post, fd: RawFd, close_on_exec: c_int) -> Taken {
+    let Ok(Mail::Connection(ticket, connection)) = mail::receive(fd, libc::MSG_DONTWAIT | close_on_exec) else {
+        return Taken::Nothing;
+    };
+    let claim = post.me().and_then(|me| post.claimant.reserve(ticket.conn, me, now_ns()).map(|claim| (me, claim)));
+    let Some((me, claim)) = claim else {
+        mail::close(connection);
+        return Taken::NoRoom;
+    };
+    post.claimant.hold(claim, ticket.conn);
+    give(post, me, claim, connection)
+}
+
+/// Gives the program what it has claimed.
+fn give(post: &Post, me: Holder, claim: Claim, connection: Option<RawFd>) -> Taken {
     match connection {
         Some(connection) if descriptors::track(post, connection, claim) => Taken::Connection(connection),
-        // A recall in between, and not even two descriptors: the connection is gone, and that is said.
+        // No descriptor was left for it: the connection is gone, and that is said.
         lost => {
             mail::close(lost);
             post.ring_if(post.claimant.release(claim, me, now_ns(), Outcome::Truncated));
             Taken::Nothing
         }
-    }
-}
-
-fn discard(mail: Mail) {
-    match mail {
-        // It was taken in place of the knock, by nobody's wish. Only another process that reads knocks can bring that about.
-        Mail::Connection(_, fd) => mail::close(fd),
-        Mail::Knock | Mail::End => {}
     }
 }
 
