@@ -101,6 +101,14 @@ class Requests(Served):
         client.sendall(get("/", "Connection: close\r\n").encode())
         self.assertIn("Connection: close", everything(client))
 
+    def test_a_client_that_said_that_it_asks_no_more_is_not_waited_for(self) -> None:
+        for request in (get("/", "Connection: close\r\n"), get("/", version="1.0"), post("a", "Connection: close\r\n")):
+            client = self.serve(echo)
+            client.sendall(request.encode())
+            everything(client)
+            with self.assertRaises(BrokenPipeError, msg=request):
+                client.send(b"x")
+
     def test_requests_in_one_piece_are_answered_in_their_order(self) -> None:
         answers = self.answer(echo, get("/1") + post("body") + get("/2"))
         order = [answers.index(text) for text in ("GET /1  b''", "POST /  b'body'", "GET /2  b''")]

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import array
 import enum
+import functools
 import os
 import socket
+import sys
 import time
 from typing import Final, NamedTuple, Optional, Union
 
@@ -36,6 +38,14 @@ STARVED_RETRY_S: Final = 0.02
 
 # Room for one descriptor. CMSG_SPACE would be padded to room for two.
 _ONE_DESCRIPTOR: Final = socket.CMSG_LEN(4)
+
+# As plain numbers: what an enum makes of an `|` costs more than the system call.
+_SOL_SOCKET: Final = int(socket.SOL_SOCKET)
+_SCM_RIGHTS: Final = int(socket.SCM_RIGHTS)
+_CLOEXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
+_CTRUNC: Final = int(socket.MSG_CTRUNC)
+_DONTWAIT: Final = int(socket.MSG_DONTWAIT)
+_PEEK: Final = int(socket.MSG_PEEK)
 
 
 class Word(enum.Enum):
@@ -90,7 +100,7 @@ class Claims:
         if not self._station.turn.acquire(blocking=False):
             return Word.NOTHING  # it is that thread's
         try:
-            return self._claim_once(socket.MSG_DONTWAIT)
+            return self._claim_once(_DONTWAIT)
         finally:
             self._station.turn.release()
 
@@ -126,10 +136,10 @@ class Claims:
     def _look(self, wait: int) -> Look:
         try:
             try:
-                seen = self._receive(wait | socket.MSG_PEEK)
+                seen = self._receive(wait | _PEEK)
                 if isinstance(seen, Truncated):
                     self._station.reserve.lend()
-                    seen = self._receive(socket.MSG_DONTWAIT | socket.MSG_PEEK)
+                    seen = self._receive(_DONTWAIT | _PEEK)
             except BadTicket as problem:
                 return self._discard(problem)
             if isinstance(seen, Received):
@@ -150,7 +160,7 @@ class Claims:
             self._station.reserve.put_back(seen.fd)
             return Word.STARVED
         try:
-            taken = self._receive(socket.MSG_DONTWAIT)
+            taken = self._receive(_DONTWAIT)
         except BaseException:
             os.close(seen.fd)
             raise
@@ -167,14 +177,14 @@ class Claims:
     def _is_first(self, ticket: Ticket) -> bool:
         """Whether it still waits at the head of the mailbox. Needs no descriptor."""
         try:
-            message = self._mailbox.recv(TICKET_LEN, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            message = self._mailbox.recv(TICKET_LEN, _PEEK | _DONTWAIT)
             return read_ticket(message).conn == ticket.conn
         except (BlockingIOError, BadTicket):
             return False
 
     def _discard(self, problem: BadTicket) -> Look:
         """Removes a message that is no connection, so that it does not stand in the way for ever."""
-        taken = self._receive(socket.MSG_DONTWAIT)
+        taken = self._receive(_DONTWAIT)
         if isinstance(taken, Received):
             return taken  # the supervisor had removed it, and this is the next one
         if isinstance(taken, Truncated):
@@ -186,7 +196,7 @@ class Claims:
             message, ancillary, said, _address = self._mailbox.recvmsg(
                 TICKET_LEN + 1,  # a longer message shows itself
                 _ONE_DESCRIPTOR,
-                flags | socket.MSG_CMSG_CLOEXEC,
+                flags | _CLOEXEC,
             )
         except BlockingIOError:
             return Word.NOTHING
@@ -194,11 +204,11 @@ class Claims:
         if not message and not fds:
             return Word.END
         try:
-            ticket = read_ticket(message)
+            ticket = _read_again(message)
         except BadTicket:
             _close_all(fds)
             raise
-        if len(fds) == 1 and not said & socket.MSG_CTRUNC:
+        if len(fds) == 1 and not said & _CTRUNC:
             return Received(fds[0], ticket)
         _close_all(fds)
         return Truncated(ticket)
@@ -210,10 +220,18 @@ class Claims:
         self._station.report_end(ticket.conn, now_ns, Outcome.TRUNCATED)
 
 
+# Each ticket comes twice: looked at, then taken.
+_read_again: Final = functools.lru_cache(maxsize=1)(read_ticket)
+
+
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    if len(ancillary) == 1:
+        level, kind, data = ancillary[0]
+        if level == _SOL_SOCKET and kind == _SCM_RIGHTS and len(data) == 4:
+            return [int.from_bytes(data, sys.byteorder)]  # as always, and quicker than below
     fds = array.array("i")
     for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+        if level == _SOL_SOCKET and kind == _SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
     return fds.tolist()
 

@@ -10,7 +10,6 @@ The gauges are the supervisor's word and are checked once. Never waits.
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import os
 import sys
@@ -91,6 +90,7 @@ class Completions:
         self._doorbell = doorbell
         self._fence = Fence()
         self._lock = threading.Lock()  # one thread at a time reports
+        self._promised = Beats.NEVER
         self._written = 0
         self._held = 0
 
@@ -106,8 +106,9 @@ class Completions:
     def promise(self, beats: Beats) -> None:
         """Says when this worker beats, beginning now."""
         self.beat()
-        self._fence()  # who reads the promise reads a beat that is no older
-        self._region[_BEATS] = beats
+        if beats is not self._promised:
+            self._fence()  # who reads the promise reads a beat that is no older
+            self._region[_BEATS] = self._promised = beats
 
     def pressure(self) -> int:
         """How full the waiting line is, in thousandths of its limit."""
@@ -139,8 +140,10 @@ class Completions:
             region[_PUBLISHED] = self._written
         # Whether the supervisor waits is not looked at: it is told each time, which the kernel orders behind the count.
         # A bell that is full of rings has been heard or will be.
-        with contextlib.suppress(OSError):
+        try:
             os.write(self._doorbell, _ONE_RING)
+        except OSError:
+            pass
 
     def keep_marks(self) -> None:
         """Says that this worker keeps marks. Before the first one."""

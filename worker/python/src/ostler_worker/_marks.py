@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import Final, Iterator, Optional
+from typing import ContextManager, Final, Optional
 
 from ._completions import Completions
 
@@ -94,14 +94,22 @@ class Marker:
         if mark is not None:
             mark.hand_to_handler()
 
-    @contextlib.contextmanager
-    def busy(self) -> Iterator[None]:
-        """A request begins; it ends with the block. Of several at a time each end gives the others their time anew."""
-        if self._mark is None:
-            yield
-            return
+    def busy(self) -> ContextManager[None]:
+        """A request begins with the block and ends with it. Of several at a time each end gives the others their time anew."""
+        return _UNMARKED if self._mark is None else _Busy(self._mark)
+
+
+class _Busy:
+    """A request. (A generator would do as well, in several times the time.)"""
+
+    def __init__(self, mark: Mark) -> None:
+        self._mark = mark
+
+    def __enter__(self) -> None:
         self._mark.begin_request()
-        try:
-            yield
-        finally:
-            self._mark.end_request()
+
+    def __exit__(self, *_end: object) -> None:
+        self._mark.end_request()
+
+
+_UNMARKED: Final = contextlib.nullcontext()

@@ -42,6 +42,8 @@ class Reserve:
         self._is_lent = False
         self._is_scarce = resource.getrlimit(resource.RLIMIT_NOFILE)[0] < LOW_LIMIT
         self._bell = threading.Event()
+        self._is_awaited = False
+        """Whether anybody has ever waited for the bell. One that is missed for the sake of the first costs him his whole wait."""
         self.refill()
 
     def lend(self) -> None:
@@ -87,10 +89,12 @@ class Reserve:
 
     def ring(self) -> None:
         """Says that a descriptor may have become free."""
-        self._bell.set()
+        if self._is_awaited:
+            self._bell.set()
 
     def wait(self, longest_s: float) -> None:
         """Waits until a descriptor may have become free."""
+        self._is_awaited = True
         self._bell.wait(longest_s)
         self._bell.clear()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import select
 import socket
 import time
 from email.utils import formatdate
 from typing import Any, Callable, Final, Iterable, Optional
 
+from ._limits import NAMES_KEPT, Limits
 from ._requests import ClientGone, Head
 
 Write = Callable[[bytes], object]
@@ -23,14 +26,30 @@ _HOP_BY_HOP: Final = frozenset(
 _date: tuple[int, str] = (0, "")
 
 
-def send(stream: socket.socket, data: bytes) -> None:
-    """Sends it all, or raises `ClientGone`, which no error of an application can be taken for."""
-    try:
-        stream.sendall(data)
-    except BlockingIOError:  # SO_SNDTIMEO
-        raise ClientGone("the client took nothing of its answer for too long") from None
-    except OSError as problem:
-        raise ClientGone(f"the client left before its answer: {problem}") from None
+def send(stream: socket.socket, data: bytes, longest_s: float) -> None:
+    """Sends it all, or raises `ClientGone`, which no error of an application can be taken for.
+
+    `longest_s` is how long the client may take none of it.
+    """
+    left: bytes | memoryview = data
+    while True:
+        try:
+            sent = stream.send(left, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            _wait_for_room(stream, longest_s)
+            continue
+        except OSError as problem:
+            raise ClientGone(f"the client left before its answer: {problem}") from None
+        if sent == len(left):
+            return
+        left = memoryview(left)[sent:]
+
+
+def _wait_for_room(stream: socket.socket, longest_s: float) -> None:
+    room = select.poll()
+    room.register(stream, select.POLLOUT)
+    if not room.poll(longest_s * 1000 + 1):
+        raise ClientGone("the client took nothing of its answer for too long")
 
 
 def refusal(status: str) -> bytes:
@@ -47,17 +66,20 @@ class BadAnswer(Exception):
 class Answer:
     """One answer. `keeps_alive` is what the connection's future looks like, and becomes false when that is spoilt."""
 
-    def __init__(self, stream: socket.socket, head: Head, keeps_alive: bool, is_last: Callable[[], bool]) -> None:
+    def __init__(self, stream: socket.socket, head: Head, limits: Limits, is_last: Callable[[], bool]) -> None:
         self._stream = stream
         self._head = head
+        self._io_s = limits.io_s
         self._is_last = is_last
         """Whether the server closes behind this answer whatever the client would like. Asked when it has to be said."""
-        self.keeps_alive = keeps_alive
+        self.keeps_alive = head.keeps_alive and limits.keep_alive_s > 0
         self.status = ""
         self.is_begun = False
         """Whether the client has seen any of it."""
         self.sent_bytes = 0
         self._headers: list[tuple[str, str]] = []
+        self._names: list[str] = []
+        """Of the headers, in lower case."""
         self._left: Optional[int] = None
         """How much of the announced length is still to come."""
         self._has_body = False
@@ -75,12 +97,12 @@ class Answer:
             raise BadAnswer("start_response was called twice without exc_info")
         if not _STATUS.fullmatch(status):
             raise BadAnswer(f"a status of {status!r}")
+        names = []
         for name, value in headers:
-            if not _NAME.fullmatch(name) or _NOT_IN_A_VALUE.search(value):
+            if _NOT_IN_A_VALUE.search(value):
                 raise BadAnswer(f"a header of {name!r}: {value!r}")
-            if name.lower() in _HOP_BY_HOP:
-                raise BadAnswer(f"the header {name}, which is the server's")
-        self.status, self._headers = status, list(headers)
+            names.append(_checked_name(name))
+        self.status, self._headers, self._names = status, list(headers), names
         return self.write
 
     def write(self, data: bytes) -> None:
@@ -98,9 +120,9 @@ class Answer:
     def finish(self) -> None:
         """Sends what is missing at the end."""
         if not self.is_begun:
-            send(self._stream, self._begin(0))
+            send(self._stream, self._begin(0), self._io_s)
         elif self._is_chunked:
-            send(self._stream, b"0\r\n\r\n")
+            send(self._stream, b"0\r\n\r\n", self._io_s)
         if self._has_body and self._left:
             self.keeps_alive = False  # the client waits for the rest until it sees the end
             raise BadAnswer(f"{self._left} bytes fewer than its Content-Length says")
@@ -119,7 +141,7 @@ class Answer:
         self.sent_bytes += len(data)
         framed = b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked and data else data
         if head or framed:
-            send(self._stream, head + framed)
+            send(self._stream, head + framed, self._io_s)
         if surplus > 0 and self._has_body:
             self.keeps_alive = False
             raise BadAnswer(f"{surplus} bytes more than its Content-Length says")
@@ -128,15 +150,15 @@ class Answer:
         """The head. `whole` is the body's length where the application did not say it and it is known."""
         if not self.status:
             raise BadAnswer("start_response was not called before the first piece of the body")
-        names = {name.lower(): value for name, value in self._headers}
         lines = [f"HTTP/1.1 {self.status}", *(f"{name}: {value}" for name, value in self._headers)]
         has_none = self.status[0] == "1" or self.status[:3] in ("204", "304")
         self._has_body = not has_none and self._head.method != "HEAD"
-        if "content-length" in names:
+        if "content-length" in self._names:
+            length = self._headers[self._names.index("content-length")][1]
             try:
-                self._left = int(names["content-length"])
+                self._left = int(length)
             except ValueError:
-                raise BadAnswer(f"a Content-Length of {names['content-length']!r}") from None
+                raise BadAnswer(f"a Content-Length of {length!r}") from None
         elif has_none:
             pass
         elif whole is not None and self._has_body:
@@ -149,13 +171,23 @@ class Answer:
             self.keeps_alive = False  # its end is the end of the connection
         self.is_begun = True
         self.keeps_alive = self.keeps_alive and not self._is_last()
-        if "date" not in names:
+        if "date" not in self._names:
             lines.append(f"Date: {_now()}")
         if not self.keeps_alive:
             lines.append("Connection: close")
         elif self._head.version == "1.0":
             lines.append("Connection: keep-alive")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+@functools.lru_cache(maxsize=NAMES_KEPT)
+def _checked_name(name: str) -> str:
+    """A header's name in lower case; `BadAnswer` where an application may not set it."""
+    if not _NAME.fullmatch(name):
+        raise BadAnswer(f"a header that is called {name!r}")
+    if name.lower() in _HOP_BY_HOP:
+        raise BadAnswer(f"the header {name}, which is the server's")
+    return name.lower()
 
 
 def _now() -> str:

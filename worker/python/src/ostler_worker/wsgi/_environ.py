@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
-from typing import Any, Callable, Final, NamedTuple
+from typing import IO, Any, Callable, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import httptools
 
 from .._connection import Connection
 from .._ticket import Family
+from ._limits import NAMES_KEPT
 from ._requests import Head, Refused
 
 Environ = dict[str, Any]
@@ -57,13 +59,13 @@ class Body(io.RawIOBase):
         return count
 
 
-def environ_of(head: Head, server: Server, connection: Connection, body: io.BufferedReader, has_threads: bool) -> Environ:
+def environ_of(head: Head, server: Server, connection: Connection, body: IO[bytes], has_threads: bool) -> Environ:
     """The environment of one request, or raises `Refused`."""
     path, query = _split(head)
     environ: Environ = {
         "REQUEST_METHOD": head.method,
         "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
+        "PATH_INFO": (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1"),
         "QUERY_STRING": query.decode("latin-1"),
         "RAW_URI": head.target.decode("latin-1"),
         "SERVER_NAME": server.name,
@@ -83,12 +85,20 @@ def environ_of(head: Head, server: Server, connection: Connection, body: io.Buff
         "ostler.connection": connection,
     }
     for name, value in head.headers:
-        if b"_" in name:
-            continue  # it would pass for the one with a hyphen, which a proxy in front may have removed
-        key = _PLAIN.get(name) or "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+        key = _key(name)
+        if not key:
+            continue
         text = value.decode("latin-1")
         environ[key] = f"{environ[key]}{_JOINTS.get(name, ',')}{text}" if key in environ else text
     return environ
+
+
+@functools.lru_cache(maxsize=NAMES_KEPT)
+def _key(name: bytes) -> str:
+    """What PEP 3333 calls a header; nothing for one that is left out."""
+    if b"_" in name:
+        return ""  # it would pass for the one with a hyphen, which a proxy in front may have removed
+    return _PLAIN.get(name) or "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
 
 
 def _split(head: Head) -> tuple[bytes, bytes]:

@@ -12,6 +12,8 @@ CHUNK_OVERHEAD: Final = 16
 """How many bytes of framing a byte of a chunked body may have, beyond `head_bytes` for the whole body."""
 FRESH_S: Final = 1.0
 """How long a worker that leaves waits for the first request of a connection that it was handed a moment ago."""
+NAMES_KEPT: Final = 256
+"""How many names of headers are remembered in the form in which they are needed."""
 LINGER_S: Final = 0.5
 """How long a closing server waits for the client to close as well."""
 

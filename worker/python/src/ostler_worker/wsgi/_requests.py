@@ -37,11 +37,17 @@ class Head(NamedTuple):
     headers: list[tuple[bytes, bytes]]
     """Names in lower case."""
     keeps_alive: bool
-    expects_continue: bool
+    names: list[bytes]
+    """Those of `headers` alone, for a quick look whether one is there."""
 
     def all(self, name: bytes) -> list[bytes]:
         """The values of one header."""
-        return [value for key, value in self.headers if key == name]
+        return [value for key, value in self.headers if key == name] if name in self.names else []
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits to be asked for the body."""
+        return self.version == "1.1" and any(value.lower() == b"100-continue" for value in self.all(b"expect"))
 
 
 class Requests:
@@ -59,6 +65,7 @@ class Requests:
         self._is_in_head = False
         self._has_begun = False
         self._head_bytes = 0
+        self._line_bytes = 0
         self._body_bytes = 0
         self._overhead = 0
 
@@ -71,6 +78,13 @@ class Requests:
     def has_begun(self) -> bool:
         """Whether a byte of a request is there that was not asked for."""
         return self._has_begun or bool(self._parsed) or self._refused is not None
+
+    def look(self) -> bool:
+        """Takes what the client has sent by now. Whether it has said anything, be it by leaving. Raises `ClientGone`."""
+        data = self._receive()
+        if data:
+            self._feed(data)
+        return data is not None
 
     def head(self, deadline: float) -> Optional[Head]:
         """The next request; `None` when the client leaves between two. Raises `Refused` or `ClientGone`."""
@@ -102,25 +116,40 @@ class Requests:
         assert not isinstance(piece, Head), "a body ends with None"
         return b"" if piece is None else piece
 
+    def end(self) -> None:
+        """Lets the parser go, which refers back to this: so that no garbage is left to be collected."""
+        del self._parser
+
+    def skip_empty_body(self) -> bool:
+        """Goes behind the body of the request whose head came last, if it is known to be empty; whether it is."""
+        if self._parsed and self._parsed[0] is None:
+            self._parsed.popleft()
+            return True
+        return False
+
     def body_is_here(self) -> bool:
         """Whether the whole body has come."""
         return None in self._parsed
 
     def _read(self, deadline: float) -> Optional[bytes]:
         """What the client sends; empty when it has left, `None` at the deadline."""
-        while True:
-            try:
-                return self._stream.recv(READ_BYTES, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                pass
-            except OSError as problem:
-                raise ClientGone(f"the client has gone: {problem}") from None
+        while (data := self._receive()) is None:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return None
             news = select.poll()
             news.register(self._stream, select.POLLIN)
             news.poll(left_s * 1000 + 1)
+        return data
+
+    def _receive(self) -> Optional[bytes]:
+        """What has come; empty when the client has left, `None` when nothing is there."""
+        try:
+            return self._stream.recv(READ_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as problem:
+            raise ClientGone(f"the client has gone: {problem}") from None
 
     def _feed(self, data: bytes) -> None:
         was_in_head, body_before = self._is_in_head, self._body_bytes
@@ -162,31 +191,35 @@ class Requests:
     def on_message_begin(self) -> None:
         self._target, self._headers = b"", []
         self._is_in_head = self._has_begun = True
-        self._head_bytes = self._body_bytes = self._overhead = 0
+        self._head_bytes = self._line_bytes = self._body_bytes = self._overhead = 0
 
     def on_url(self, piece: bytes) -> None:
         self._target += piece
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._is_in_head:  # those behind a body are nobody's
-            self._headers.append((name.lower(), value.rstrip(b" \t")))
-            self._check_head()
+            value = value.rstrip(b" \t")
+            self._headers.append((name.lower(), value))
+            self._line_bytes += len(name) + len(value) + 4
+            if len(self._headers) > self._limits.headers:
+                self._check_head()
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
-        self._head_bytes = len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+        self._head_bytes = len(self._target) + self._line_bytes
         self._check_head()
+        upgrades = self._parser.should_upgrade()
+        names = [name for name, _value in self._headers]
         head = Head(
             method=self._parser.get_method().decode("ascii"),
             target=self._target,
             version=self._parser.get_http_version(),
             headers=self._headers,
-            keeps_alive=self._parser.should_keep_alive() and not self._parser.should_upgrade(),
-            expects_continue=False,
+            keeps_alive=self._parser.should_keep_alive() and not upgrades,
+            names=names,
         )
-        head = head._replace(expects_continue=_expects_continue(head))
         try:
-            _check(head, self._parser.should_upgrade(), self._limits)
+            _check(head, upgrades, self._limits)
         except Refused as refused:
             self._refused = self._refused or refused
         self._add(head)
@@ -202,10 +235,6 @@ class Requests:
         self._add(None)
 
 
-def _expects_continue(head: Head) -> bool:
-    return head.version == "1.1" and any(value.lower() == b"100-continue" for value in head.all(b"expect"))
-
-
 def _check(head: Head, upgrades: bool, limits: Limits) -> None:
     """What llhttp lets through and is not for us."""
     lengths = head.all(b"content-length")
@@ -213,7 +242,8 @@ def _check(head: Head, upgrades: bool, limits: Limits) -> None:
         raise Refused("413 Content Too Large", f"a body of more than {limits.body_bytes} bytes")
     if head.version not in ("1.0", "1.1"):
         raise Refused("505 HTTP Version Not Supported", f"HTTP/{head.version}")
-    if len(head.all(b"host")) > 1 or (head.version == "1.1" and not head.all(b"host")):
+    hosts = head.names.count(b"host")
+    if hosts > 1 or (hosts == 0 and head.version == "1.1"):
         raise Refused("400 Bad Request", "a request needs one Host")
     if head.method == "CONNECT":
         raise Refused("501 Not Implemented", "this is no proxy")

@@ -15,11 +15,10 @@ import io
 import json
 import select
 import socket
-import struct
 import sys
 import time
 import traceback
-from typing import Any, Callable, Final, Iterable, Optional
+from typing import IO, Any, Callable, Final, Iterable, Optional
 
 from .._connection import Connection
 from .._report import say
@@ -59,7 +58,6 @@ class Talk:
     def run(self) -> None:
         """Serves the connection to its end, but for closing it."""
         try:
-            _bound_writes(self._stream, self._limits.io_s)
             if self._connection.ticket.family is not Family.UNIX:
                 self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._server = Server.of(self._connection)
@@ -77,11 +75,15 @@ class Talk:
                 with marker.busy():
                     goes_on = self._exchange(requests, head)
                 if not goes_on:
+                    if not head.keeps_alive and not requests.has_begun:
+                        return  # its client said that it sends nothing more, and has kept to it
                     break
         except Refused as refused:
             say(f"refused conn=c{self._connection.ticket.conn}: {refused}")
             if not self._is_answering:
-                send(self._stream, refusal(refused.status))
+                send(self._stream, refusal(refused.status), self._limits.io_s)
+        finally:
+            requests.end()
         _linger(self._stream)
 
     def _comes_another(self, requests: Requests, served: int) -> bool:
@@ -89,6 +91,9 @@ class Talk:
         if requests.has_begun:
             return True
         if served == 0:
+            # Most have asked before they were handed over.
+            if requests.look():
+                return True
             # A client that has just connected could not know that this worker leaves.
             longest_s = min(self._limits.head_s, FRESH_S) if self._connection.is_draining else self._limits.head_s
             return self._waits(longest_s, None)
@@ -111,21 +116,22 @@ class Talk:
             # What the client has sent already is answered, one after the other.
             return self._connection.is_draining and not requests.has_another
 
-        answer = Answer(self._stream, head, head.keeps_alive and self._limits.keep_alive_s > 0, is_last)
+        answer = Answer(self._stream, head, self._limits, is_last)
         asks = head.expects_continue
 
         def more() -> bytes:
             nonlocal asks
             if asks and not requests.body_is_here() and not answer.is_begun:
-                send(self._stream, _CONTINUE)
+                send(self._stream, _CONTINUE, self._limits.io_s)
             asks = False
             return requests.body()
 
-        body = Body(more)
-        environ = environ_of(head, self._server, self._connection, io.BufferedReader(body), self._has_threads)
+        body = None if requests.skip_empty_body() else Body(more)
+        file: IO[bytes] = io.BytesIO() if body is None else io.BufferedReader(body)
+        environ = environ_of(head, self._server, self._connection, file, self._has_threads)
         try:
             self._answer(answer, environ)
-            if not body.is_at_end and not _throw_away(body, asks):
+            if body is not None and not body.is_at_end and not _throw_away(body, asks):
                 answer.keeps_alive = False
             self._is_answering = False
         finally:
@@ -156,7 +162,7 @@ class Talk:
             say(f"the application failed conn=c{self._connection.ticket.conn}: {what}")
             if not answer.is_begun:
                 answer.is_begun, answer.status = True, "500 Internal Server Error"
-                send(self._stream, refusal(answer.status))
+                send(self._stream, refusal(answer.status), self._limits.io_s)
 
     def _log(self, head: Head, answer: Answer, took_s: float) -> None:
         ticket = self._connection.ticket
@@ -181,11 +187,6 @@ def _throw_away(body: Body, asks: bool) -> bool:
             return True
         left -= len(piece)
     return False
-
-
-def _bound_writes(stream: socket.socket, longest_s: float) -> None:
-    seconds, rest = divmod(longest_s, 1)
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(seconds), int(rest * 1_000_000)))
 
 
 def _linger(stream: socket.socket) -> None:
