@@ -83,8 +83,21 @@ pub fn python_hello(mode: &str, ms: u64) -> Vec<String> {
 /// When there is no interpreter that has the package.
 #[must_use]
 pub fn python_wsgi(application: &str, options: &[&str]) -> Vec<String> {
+    python_server("ostler_worker.wsgi", application, options)
+}
+
+/// The command of the ASGI server in Python.
+///
+/// # Panics
+/// When there is no interpreter that has the package.
+#[must_use]
+pub fn python_asgi(application: &str, options: &[&str]) -> Vec<String> {
+    python_server("ostler_worker.asgi", application, options)
+}
+
+fn python_server(module: &str, application: &str, options: &[&str]) -> Vec<String> {
     let python = place::python().display().to_string();
-    let words = ["-m", "ostler_worker.wsgi", application].into_iter().chain(options.iter().copied());
+    let words = ["-m", module, application].into_iter().chain(options.iter().copied());
     std::iter::once(python).chain(words.map(str::to_owned)).collect()
 }
 

@@ -1,6 +1,7 @@
 //! Does the WSGI server in Python lose nobody, and close what is idle when it leaves?
 
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,10 @@ use ostler_tests::sampler::Sampler;
 use ostler_tests::status::Pool;
 use ostler_tests::{Ostler, Target, bounded, place, programs};
 
-const APPLICATIONS: [&str; 2] = ["pages:flask_app", "pages:valid_app"];
+const APPLICATIONS: [&str; 3] = ["pages:flask_app", "pages:valid_app", "django_pages:app"];
 const CLIENTS: usize = 16;
+/// Ways of curl to send a body whose length it says.
+const OTHER_BODIES: [&[&str]; 3] = [&["-H", "Expect: 100-continue"], &["-H", "Expect:"], &["--http1.0"]];
 
 /// A kept connection holds a place; while workers change, those of the old one may still hold some.
 const CONCURRENCY: u32 = 16;
@@ -125,7 +128,17 @@ fn an_overdue_request_ends_its_worker_and_an_idle_connection_does_not() {
 fn curl_sends_a_body_in_chunks_or_after_it_was_asked_to() {
     let target = Target::free_tcp();
     let Target::Tcp(address) = target else { unreachable!("a TCP target") };
-    let mut ostler = start(&target, APPLICATIONS[0], &["--body-bytes", "3000000"], "");
+    // Django takes a body without Content-Length for none.
+    let (chunks, others) = (&["-H", "Transfer-Encoding: chunked"][..], OTHER_BODIES);
+    for (application, bodies) in
+        [("pages:flask_app", [&[chunks], &others[..]].concat()), ("django_pages:app", others.to_vec())]
+    {
+        takes_every_body_of_curl(&target, address, application, &bodies);
+    }
+}
+
+fn takes_every_body_of_curl(target: &Target, address: SocketAddr, application: &str, bodies: &[&[&str]]) {
+    let mut ostler = start(target, application, &["--body-bytes", "3000000"], "");
     let body = "x".repeat(2_000_000);
     let file = ostler.scratch().write("body", &body);
     let url = format!("http://{address}/length");
@@ -135,9 +148,7 @@ fn curl_sends_a_body_in_chunks_or_after_it_was_asked_to() {
         command.args(["--silent", "--show-error", "--fail", "--data-binary", &data]).args(more).arg(&url);
         bounded::run(&mut command, SOON)
     };
-    for more in
-        [&["-H", "Transfer-Encoding: chunked"][..], &["-H", "Expect: 100-continue"], &["-H", "Expect:"], &["--http1.0"]]
-    {
+    for more in bodies {
         let output = curl(more);
         assert_eq!((output.code, output.stdout.as_str()), (0, "2000000\n"), "{more:?}: {output:?}");
     }

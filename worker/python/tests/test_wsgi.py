@@ -1,7 +1,9 @@
 """Does the WSGI server speak HTTP/1.1 and PEP 3333, and within its limits?"""
 
 import contextlib
+import http.client
 import io
+import itertools
 import os
 import socket
 import sys
@@ -13,8 +15,8 @@ from typing import Any, Callable, Iterable, Iterator
 from fake import Fake
 from ostler_worker._connection import GONE
 from ostler_worker._stage import Stage
-from ostler_worker.wsgi import Application, Limits
-from ostler_worker.wsgi._talk import Talk
+from ostler_worker.wsgi import Limits
+from ostler_worker.wsgi._talk import Application, Talk
 
 Environ = dict[str, Any]
 Start = Callable[..., Callable[[bytes], object]]
@@ -80,6 +82,18 @@ def until(client: socket.socket, end: str) -> str:
         assert piece, f"{got!r} and no {end!r}"
         got += piece
     return got.decode("latin-1")
+
+
+def understood(answer: str) -> tuple[int, bytes]:
+    """Status and body, as a client reads them."""
+
+    class Received:
+        def makefile(self, _mode: str) -> io.BytesIO:
+            return io.BytesIO(answer.encode("latin-1"))
+
+    response = http.client.HTTPResponse(Received())  # type: ignore[arg-type]
+    response.begin()
+    return response.status, response.read()
 
 
 def get(path: str = "/", more: str = "", version: str = "1.1") -> str:
@@ -267,6 +281,54 @@ class Answers(Served):
         for request in (get("/"), get("/a%20b?c"), get("/", version="1.0"), "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", post("ab")):
             answer = self.answer(valid, request)
             self.assertIn("200 OK", answer, self.said.getvalue())
+
+    def test_every_way_to_read_and_to_answer_keeps_pep_3333(self) -> None:
+        reads: dict[str, Callable[[Any], bytes]] = {
+            "read": lambda body: bytes(body.read(3)) + bytes(body.read(100)),
+            "readline": lambda body: b"".join(iter(body.readline, b"")),
+            "readlines": lambda body: b"".join(body.readlines()),
+            "iterate": lambda body: b"".join(body),
+            "nothing": lambda _body: b"ab\ncd\n",
+        }
+
+        def write(start: Start, body: bytes) -> Iterable[bytes]:
+            start("200 OK", TEXT)(body)
+            return []
+
+        def generate(start: Start, body: bytes) -> Iterator[bytes]:
+            start("200 OK", TEXT)
+            for byte in body:
+                yield bytes([byte])
+
+        def mend(start: Start, body: bytes) -> Iterable[bytes]:
+            start("500 Not Yet", TEXT)
+            try:
+                raise KeyError("early")
+            except KeyError:
+                start("200 OK", TEXT, sys.exc_info())
+            return [body]
+
+        answers = {"write": write, "generate": generate, "mend": mend}
+        chunked = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab\n\r\n3\r\ncd\n\r\n0\r\n\r\n"
+        asking = post("ab\ncd\n", "Expect: 100-continue\r\n")
+        for (how, read), (by, reply), request in itertools.product(
+            reads.items(), answers.items(), (post("ab\ncd\n"), chunked, asking, post("ab\ncd\n").replace("1.1", "1.0"))
+        ):
+            with self.subTest(f"{how}, {by}, {request!r}"):
+                app = wsgiref.validate.validator(lambda environ, start: reply(start, read(environ["wsgi.input"])))
+                answer = self.answer(app, request)
+                self.assertEqual(understood(answer), (200, b"ab\ncd\n"), answer + self.said.getvalue())
+
+    def test_an_answer_without_a_body_keeps_pep_3333(self) -> None:
+        @wsgiref.validate.validator
+        def empty(environ: Environ, start: Start) -> Iterable[bytes]:
+            start(f"{environ['PATH_INFO'][1:]} x", [] if environ["PATH_INFO"] != "/200" else TEXT)
+            return []
+
+        for status, method in itertools.product(("200", "204", "304"), ("GET", "HEAD", "OPTIONS")):
+            with self.subTest(f"{method} {status}"):
+                answer = self.answer(empty, f"{method} /{status} HTTP/1.1\r\nHost: x\r\n\r\n")
+                self.assertTrue(answer.startswith(f"HTTP/1.1 {status} x"), answer + self.said.getvalue())
 
     def test_a_body_has_the_framing_that_its_length_asks_for(self) -> None:
         def app(pieces: Iterable[bytes], headers: list[tuple[str, str]] = []) -> Application:

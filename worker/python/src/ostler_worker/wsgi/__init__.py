@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import TYPE_CHECKING
 
 from .._connection import Connection
 from .._worker import Worker, connect
 from ._limits import Limits
-from ._talk import Application, Talk
 
-__all__ = ["Application", "Limits", "serve"]
+if TYPE_CHECKING:
+    from ._talk import Application
+
+__all__ = ["Limits", "serve"]
 
 
 def serve(application: Application, limits: Limits = Limits(), access_log: bool = False) -> None:
@@ -26,6 +29,8 @@ def serve(application: Application, limits: Limits = Limits(), access_log: bool 
 
 def serve_as(worker: Worker, application: Application, limits: Limits = Limits(), access_log: bool = False) -> None:
     """As `serve`, for a process that has connected already."""
+    from ._talk import Talk  # here, so that whoever lacks the extra can be told so
+
     drained = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def tell() -> None:

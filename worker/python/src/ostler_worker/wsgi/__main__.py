@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from .. import ConnectError, NextError, connect
-
-if TYPE_CHECKING:
-    from . import Application
+from .._application import NoApplication, load
+from . import Limits, serve_as
 
 PROGRAM = "ostler_worker.wsgi"
 
@@ -19,7 +17,7 @@ PROGRAM = "ostler_worker.wsgi"
 def main() -> None:
     """Connects, loads the application, serves."""
     try:
-        from . import Limits, serve_as
+        importlib.import_module("._talk", __package__)
     except ModuleNotFoundError as problem:
         _end(f"{problem}: pip install 'ostler-worker[http]'")
     options = _options(Limits())
@@ -28,7 +26,10 @@ def main() -> None:
         worker = connect()
     except ConnectError as problem:
         _end(problem)
-    application = _load(options.application)
+    try:
+        application = load(options.application)
+    except NoApplication as problem:
+        _end(problem)
     limits = Limits(**{name: getattr(options, name) for name in Limits._fields})
     try:
         serve_as(worker, application, limits, options.access_log)
@@ -37,8 +38,6 @@ def main() -> None:
 
 
 def _options(default: tuple[float, ...]) -> argparse.Namespace:
-    from . import Limits
-
     parser = argparse.ArgumentParser(prog=f"python -m {PROGRAM}", description="Serves a WSGI application under ostler.")
     parser.add_argument("application", metavar="MODULE:NAME", help="what to import; NAME may have dots")
     parser.add_argument("--access-log", action="store_true", help="a line for each request")
@@ -58,22 +57,6 @@ def _options(default: tuple[float, ...]) -> argparse.Namespace:
         if getattr(options, name) < 0 or (getattr(options, name) == 0 and name != "keep_alive_s"):
             parser.error(f"--{name.replace('_', '-')} has to be more than 0")
     return options
-
-
-def _load(name: str) -> Application:
-    module_name, _, attributes = name.partition(":")
-    if not module_name or not attributes:
-        _end(f"{name!r} names no application: write MODULE:NAME, such as app:app")
-    sys.path.insert(0, os.getcwd())
-    found: object = importlib.import_module(module_name)  # its own traceback says most
-    for attribute in attributes.split("."):
-        try:
-            found = getattr(found, attribute)
-        except AttributeError:
-            _end(f"the module {module_name} has no {attributes}")
-    if not callable(found):
-        _end(f"{name} is {type(found).__name__}, which can't be called: is it the application?")
-    return found
 
 
 def _end(why: object) -> NoReturn:
