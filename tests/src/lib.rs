@@ -13,6 +13,7 @@ pub mod builder;
 pub mod client;
 pub mod deadline;
 pub mod dice;
+pub mod echo;
 pub mod http;
 pub mod load;
 pub mod namespace;

@@ -1,25 +1,19 @@
 //! Is docs/protocol.md enough to write a worker in C, without a library?
 
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ostler_tests::deadline::{SOON, wait_until};
+use ostler_tests::echo::{Clients, end_writing};
 use ostler_tests::sampler::Sampler;
 use ostler_tests::status::Pool;
 use ostler_tests::target::{Stream, Target};
 use ostler_tests::{Ostler, Scratch, bounded, place, programs};
 
-const CLIENTS: usize = 16;
-/// Longer than the worker's buffer, so that both directions are in use at a time.
-const MESSAGE_BYTES: usize = 10_000;
 const LINES_MAX: usize = 200;
 
 fn source() -> PathBuf {
@@ -47,68 +41,6 @@ fn start(workers: usize, concurrency: u32, more: &str) -> Ostler {
 
 fn target(ostler: &Ostler) -> Target {
     ostler.unix("echo.sock")
-}
-
-fn end_writing(stream: &Stream) -> io::Result<()> {
-    match stream {
-        Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
-        Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
-    }
-}
-
-/// Sends a message while it reads, and compares.
-fn exchange(target: &Target) -> io::Result<()> {
-    let message: Vec<u8> = (0..MESSAGE_BYTES).map(|number| (number % 251) as u8).collect();
-    let mut stream = target.connect(SOON)?;
-    let mut back = vec![0; MESSAGE_BYTES];
-    for (sent, got) in message.chunks(3_000).zip(back.chunks_mut(3_000)) {
-        stream.write_all(sent)?;
-        stream.read_exact(got)?;
-    }
-    end_writing(&stream)?;
-    let rest = stream.read(&mut [0; 1])?;
-    if back == message && rest == 0 { Ok(()) } else { Err(io::Error::other("something else came back")) }
-}
-
-/// Clients that exchange messages until they are stopped.
-struct Clients {
-    stop: Arc<AtomicBool>,
-    served: Arc<AtomicU64>,
-    threads: Vec<JoinHandle<Vec<String>>>,
-}
-
-impl Clients {
-    fn start(target: &Target) -> Clients {
-        let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let client = |_| {
-            let (target, stop, served) = (target.clone(), Arc::clone(&stop), Arc::clone(&served));
-            thread::spawn(move || {
-                let mut failures = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    if let Err(error) = exchange(&target) {
-                        failures.push(error.to_string());
-                    } else {
-                        served.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-                failures
-            })
-        };
-        let threads = (0..CLIENTS).map(client).collect();
-        Clients { stop, served, threads }
-    }
-
-    fn wait_for_more(&self, count: u64) {
-        let wanted = self.served.load(Ordering::Relaxed) + count;
-        wait_until(SOON, "more were served", || self.served.load(Ordering::Relaxed) >= wanted);
-    }
-
-    /// How many were served, and what failed.
-    fn stop(self) -> (u64, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        let failures = self.threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect();
-        (self.served.load(Ordering::Relaxed), failures)
-    }
 }
 
 fn wait_idle(ostler: &Ostler, workers: usize) -> Pool {
