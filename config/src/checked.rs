@@ -138,6 +138,9 @@ pub enum Program {
     /// A command: the program and its arguments, never empty. A program with a slash was made absolute
     /// (relative to the file that names it); one without is looked up in `PATH` at each spawn.
     Command(Vec<OsString>),
+    /// With `stdio`: for each connection a process of this command, or of each of these commands in a row. None is empty, and
+    /// each is as in `Command`. The worker that starts them is ostler itself.
+    Pipeline(Vec<Vec<OsString>>),
 }
 
 /// An address to listen on.
@@ -165,6 +168,8 @@ pub enum Handoff {
     Pass,
     /// An unmodified program believes that a descriptor is a listening socket; a preloaded library makes its accept a claim.
     Accept,
+    /// A process per connection, or a pipeline of them, with the connection as standard input and output.
+    Stdio,
 }
 
 /// `accept = { … }`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::checked::{AcceptAt, Address, DrainSignal, Farewell, Handoff, Process, Program, Ready};
 use crate::clash::{Apart, clash};
 use crate::duration::format_duration;
-use crate::limits::{RECALL_AFTER_MAX, WORKER_DESCRIPTORS};
+use crate::limits::{RECALL_AFTER_MAX, STDIO_DESCRIPTORS, WORKER_DESCRIPTORS};
 use crate::mistakes::Fault;
 use crate::preload::cannot_preload;
 
@@ -112,6 +112,7 @@ pub(crate) fn slow_before_overdue(slow: Duration, request: Duration) -> Option<F
 pub(crate) fn unmodified(handoff: Handoff, program: &Program, process: &Process, listen: &[Address]) -> Option<Fault> {
     match handoff {
         Handoff::Pass => return None,
+        Handoff::Stdio => return speaks_by_stdio(program),
         Handoff::Accept => {}
     }
     let Program::Command(command) = program else {
@@ -132,6 +133,43 @@ pub(crate) fn unmodified(handoff: Handoff, program: &Program, process: &Process,
     })
 }
 
+fn speaks_by_stdio(program: &Program) -> Option<Fault> {
+    match program {
+        Program::Pipeline(_) => None,
+        Program::Hello | Program::Command(_) => {
+            let message = "the built-in hello server serves many connections, and not one on its standard input";
+            Some(Fault::new(message, "needs a command", "add a command, or remove the key"))
+        }
+    }
+}
+
+/// A list of commands is a pipeline, which has a connection at its ends.
+pub(crate) fn joined_by(handoff: Handoff) -> Option<Fault> {
+    match handoff {
+        Handoff::Stdio => None,
+        Handoff::Pass | Handoff::Accept => Some(Fault::new(
+            "a list of commands is a pipeline, which works on standard input and output",
+            "only with `stdio`",
+            "write handoff = \"stdio\", or one command: [\"PROGRAM\", \"ARGUMENT\", …]",
+        )),
+    }
+}
+
+/// While connections begin, each of them takes several descriptors.
+pub(crate) fn stages_have_descriptors(nofile: u64, concurrency: u32, stages: usize) -> Option<Fault> {
+    let each = u64::from(STDIO_DESCRIPTORS) + stages as u64;
+    let needed = u64::from(WORKER_DESCRIPTORS) + u64::from(concurrency) * each;
+    (nofile < needed).then(|| {
+        Fault::new(
+            format!(
+                "{nofile} descriptors are too few to start {stages} commands for {concurrency} connections at a time"
+            ),
+            "too few",
+            format!("write at least {needed} ({WORKER_DESCRIPTORS} of the worker's own, {each} for each connection)"),
+        )
+    })
+}
+
 /// `None` for what a service manager gives: that shows at the start.
 fn family(address: &Address) -> Option<(&Address, &'static str)> {
     let family = match address {
@@ -143,22 +181,31 @@ fn family(address: &Address) -> Option<(&Address, &'static str)> {
     Some((address, family))
 }
 
-/// Workers on the library know where their mailbox is.
+/// Only an unmodified program believes to listen on some descriptor.
 pub(crate) fn place_of_listener(handoff: Handoff, at: AcceptAt) -> Option<Fault> {
-    (handoff == Handoff::Pass && at != AcceptAt::Three).then(|| {
-        let message = "no effect: with `pass` connections come on descriptor 3";
-        Fault::new(message, "only with `accept`", "remove it, or write handoff = \"accept\"")
-    })
+    let message = match handoff {
+        Handoff::Accept => return None,
+        Handoff::Pass => "no effect: with `pass` connections come on descriptor 3",
+        Handoff::Stdio => "no effect: with `stdio` a connection is standard input and output",
+    };
+    (at != AcceptAt::Three)
+        .then(|| Fault::new(message, "only with `accept`", "remove it, or write handoff = \"accept\""))
 }
 
 /// Who is built on the library says Hello, and nobody else does.
 pub(crate) fn ready_by(handoff: Handoff, ready: Ready) -> Option<Fault> {
     match (handoff, ready) {
-        (Handoff::Pass, Ready::Auto | Ready::Hello) | (Handoff::Accept, Ready::Auto | Ready::Accept) => None,
+        (Handoff::Pass | Handoff::Stdio, Ready::Auto | Ready::Hello) => None,
+        (Handoff::Accept, Ready::Auto | Ready::Accept) => None,
         (Handoff::Pass, Ready::Accept) => Some(Fault::new(
             "a worker on ostler's library says Hello",
             "only with handoff = \"accept\"",
             "write \"auto\" or \"hello\"",
+        )),
+        (Handoff::Stdio, Ready::Accept) => Some(Fault::new(
+            "with `stdio` no program waits for connections: the worker that starts them says Hello",
+            "only with handoff = \"accept\"",
+            "write \"auto\"",
         )),
         (Handoff::Accept, Ready::Hello) => Some(Fault::new(
             "an unmodified program does not say Hello",
@@ -170,10 +217,13 @@ pub(crate) fn ready_by(handoff: Handoff, ready: Ready) -> Option<Fault> {
 
 /// Workers on the library are told by a message.
 pub(crate) fn drained_by(handoff: Handoff, signal: DrainSignal) -> Option<Fault> {
-    (handoff == Handoff::Pass && signal != DrainSignal::Term).then(|| {
-        let message = "no effect: with `pass` workers are asked to leave by a message";
-        Fault::new(message, "only with `accept`", "remove it, or write handoff = \"accept\"")
-    })
+    match handoff {
+        Handoff::Accept | Handoff::Stdio => None,
+        Handoff::Pass => (signal != DrainSignal::Term).then(|| {
+            let message = "no effect: with `pass` workers are asked to leave by a message";
+            Fault::new(message, "only with `accept` and `stdio`", "remove it, or write handoff = \"accept\"")
+        }),
+    }
 }
 
 /// A reply that is never sent was a mistake.

@@ -52,6 +52,10 @@ fn traffic(out: &mut String, pool: &Pool) {
     let command = match &pool.program {
         Program::Hello => None,
         Program::Command(words) => Some(words_of(words)),
+        Program::Pipeline(stages) => Some(match stages.as_slice() {
+            [only] => words_of(only),
+            _ => format!("[{}]", stages.iter().map(|words| words_of(words)).collect::<Vec<_>>().join(", ")),
+        }),
     };
     key(out, "pool.NAME.command", command);
     key(out, "pool.NAME.listen", Some(list(pool.listen.iter().map(|address| address.to_string().into()))));

@@ -8,7 +8,7 @@ use ostler_shared::PoolName;
 
 use crate::address::{Lookup, parse_address, resolve_socket_path, system_lookup};
 use crate::check::{concurrency_of, default_pool, default_supervisor, recall_after_of};
-use crate::checked::{Address, Config, Pool, Program, Workers};
+use crate::checked::{Address, Config, Handoff, Pool, Program, Workers};
 use crate::clash::{Apart, clash};
 use crate::combine;
 use crate::keys;
@@ -154,8 +154,33 @@ fn apply_to_pool(pool: &mut Pool, flags: &Flags, dir: &Path, lookup: Lookup) -> 
         command[0] = absolute_program(program, dir);
         pool.program = Program::Command(command);
     }
+    fit_program(pool)?;
     if let Some(fault) = combine::unmodified(pool.handoff, &pool.program, &pool.process, &pool.listen) {
         return Err(said_of("--handoff", fault));
+    }
+    Ok(())
+}
+
+/// What is started once with other handoffs is started for each connection with `stdio`.
+fn fit_program(pool: &mut Pool) -> Result<(), UsageError> {
+    match (pool.handoff, &mut pool.program) {
+        (Handoff::Stdio, Program::Command(words)) => pool.program = Program::Pipeline(vec![std::mem::take(words)]),
+        (Handoff::Pass | Handoff::Accept, Program::Pipeline(stages)) => match stages.as_mut_slice() {
+            [only] => pool.program = Program::Command(std::mem::take(only)),
+            _ => {
+                let pipeline = combine::joined_by(pool.handoff);
+                return Err(
+                    pipeline.map_or_else(|| unreachable!("of two at least"), |fault| said_of("--handoff", fault))
+                );
+            }
+        },
+        (Handoff::Stdio, Program::Hello | Program::Pipeline(_)) => {}
+        (Handoff::Pass | Handoff::Accept, Program::Hello | Program::Command(_)) => {}
+    }
+    if let (Program::Pipeline(stages), Some(nofile)) = (&pool.program, pool.process.nofile)
+        && let Some(fault) = combine::stages_have_descriptors(nofile, pool.concurrency, stages.len())
+    {
+        return Err(UsageError(format!("process.nofile of the file: {}; {}", fault.message, fault.remedy)));
     }
     Ok(())
 }

@@ -158,7 +158,7 @@ pub(crate) const KEYS: &[Key] = &[
         r#"listen = ["unix:/run/web.sock", "tcp:127.0.0.1:8080"]"#,
         "none: it must be said",
     ),
-    with_later(key("pool.NAME.handoff", r#"handoff = "pass""#, r#""pass""#), &["listen", "stdio", "message"]),
+    with_later(key("pool.NAME.handoff", r#"handoff = "pass""#, r#""pass""#), &["listen", "message"]),
     key_in_words("pool.NAME.workers", "workers = 4", "usable CPUs, at least 2"),
     key_in_words("pool.NAME.workers.min", "min = 2", "1"),
     key_in_words("pool.NAME.workers.max", "max = 16", "none: a range must say it"),

@@ -70,6 +70,9 @@ pub const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Most words of a command.
 pub const COMMAND_WORDS_MAX: usize = 1024;
 
+/// Most commands of a pipeline.
+pub const STAGES_MAX: usize = 16;
+
 /// Longest word of a command, and longest `NAME=value` of the environment, in bytes: execve(2) takes no more.
 pub const WORD_BYTES_MAX: usize = 131_071;
 
@@ -91,6 +94,10 @@ pub const NICE_MAX: i32 = 19;
 /// Descriptors that a worker needs beside its connections: 0 to 3, control, the two memories until they are mapped, doorbell,
 /// a pair for signals, `/dev/null`, and one in reserve.
 pub const WORKER_DESCRIPTORS: u32 = 12;
+
+/// Descriptors that a worker with `stdio` needs for a connection while it starts the commands, beside one for each of them: the
+/// connection twice, two pipes, what the next process is given, and how it reports.
+pub const STDIO_DESCRIPTORS: u32 = 12;
 
 /// Smallest `process.nofile`: a worker's own descriptors and one connection.
 pub const NOFILE_MIN: u32 = WORKER_DESCRIPTORS + 1;

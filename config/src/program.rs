@@ -72,12 +72,12 @@ pub(crate) fn cannot_enter(directory: &Path, process: &Process) -> Option<Fault>
     Some(closed(format!("{} cannot be entered", directory.display()), &barrier, process))
 }
 
-/// Why the hello server, which is this very program, cannot be run. The directories above it don't matter: it is executed
-/// through /proc/self/exe, which leads straight to the file.
-pub(crate) fn cannot_run_hello(process: &Process) -> Option<Fault> {
+/// Why `what`, which is this very program, cannot be run. The directories above it don't matter: it is executed through
+/// /proc/self/exe, which leads straight to the file.
+pub(crate) fn cannot_run_own(what: &str, process: &Process) -> Option<Fault> {
     let own = std::fs::canonicalize("/proc/self/exe").ok()?;
     let visitor = Visitor::of(process)?;
-    (!visitor.may_pass(&own)).then(|| closed("the built-in hello server cannot be executed".to_owned(), &own, process))
+    (!visitor.may_pass(&own)).then(|| closed(format!("{what} cannot be executed"), &own, process))
 }
 
 fn barrier(path: &Path, process: &Process) -> Option<PathBuf> {

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::asked::{Asked, Typed};
 use crate::keys::{self, Found};
@@ -233,6 +233,41 @@ impl<'t> RawTable<'t> {
         })
     }
 
+    /// Whether the value is a list that has lists in it.
+    pub(crate) fn is_list_of_lists(&self, name: &str) -> bool {
+        match self.entry(name).map(|entry| entry.value.get_ref()) {
+            Some(DeValue::Array(items)) => items.iter().any(|item| matches!(item.get_ref(), DeValue::Array(_))),
+            Some(_) | None => false,
+        }
+    }
+
+    /// A list of lists of texts. Items of another type are reported and make all of it wrong.
+    pub(crate) fn lists_of_texts(
+        &self,
+        name: &str,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Asked<Vec<Typed<Vec<Typed<&'t str>>>>> {
+        let before = mistakes.len();
+        let lists = self.list_of(name, mistakes, |value, _| match value {
+            DeValue::Array(items) => Ok(items),
+            other => Err(wrong_type(other, "a list, as the others are", EXAMPLE_OF_PIPELINE)),
+        });
+        let Asked::For(lists) = lists else { return lists.understand(mistakes, |_| Ok(Vec::new())) };
+        let mut read = |list: &Typed<&'t DeArray<'t>>| {
+            let mut words = Vec::new();
+            for item in list.value {
+                let typed = Typed { value: item.get_ref(), span: item.span(), path: list.path.clone() };
+                match typed.value {
+                    DeValue::String(text) => words.push(typed.with(text.as_ref())),
+                    other => mistakes.push(typed.refuse(wrong_type(other, "text", EXAMPLE_OF_PIPELINE))),
+                }
+            }
+            list.with(words)
+        };
+        let found = lists.value.iter().map(&mut read).collect();
+        if mistakes.len() == before { Asked::For(lists.with(found)) } else { Asked::Wrong }
+    }
+
     /// One of some words.
     pub(crate) fn word<T: Copy>(&self, name: &str, words: Words<T>, mistakes: &mut Vec<Mistake>) -> Asked<T> {
         let later = keys::built(&keys::join(&self.scope, name)).later;
@@ -406,6 +441,8 @@ impl<'t> RawTable<'t> {
         keys::built(&keys::join(&self.scope, name)).example
     }
 }
+
+const EXAMPLE_OF_PIPELINE: &str = r#"command = [["./decode"], ["./app", "--flag"], ["./encode"]]"#;
 
 fn name_or_number(value: &DeValue<'_>, example: &str) -> Result<String, Fault> {
     match value {

@@ -17,7 +17,8 @@ pub(crate) const LOG_FORMATS: Words<LogFormat> =
 
 pub(crate) const ON_POOL_FAILED: Words<OnPoolFailed> = &[("keep", OnPoolFailed::Keep), ("exit", OnPoolFailed::Exit)];
 
-pub(crate) const HANDOFFS: Words<Handoff> = &[("pass", Handoff::Pass), ("accept", Handoff::Accept)];
+pub(crate) const HANDOFFS: Words<Handoff> =
+    &[("pass", Handoff::Pass), ("accept", Handoff::Accept), ("stdio", Handoff::Stdio)];
 
 pub(crate) const DISPATCHES: Words<Dispatch> =
     &[("least-loaded", Dispatch::LeastLoaded), ("round-robin", Dispatch::RoundRobin)];

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! word 0  connection id      word 2  done at, ns of CLOCK_MONOTONIC
-//! word 1  claimed at, ns     word 3  outcome: 0 done, 1 panicked, 2 truncated, 3 dropped
+//! word 1  claimed at, ns     word 3  outcome: 0 done, 1 panicked, 2 truncated, 3 dropped, 4 failed
 //! ```
 //! A record from the other side is a claim: an outcome that does not exist is refused, and the times are bounded by
 //! whoever believes them.
@@ -36,6 +36,8 @@ pub enum Outcome {
     Truncated,
     /// The process that held it has died; the worker lives on.
     Dropped,
+    /// Who served it says that it did not go well; the connection is closed.
+    Failed,
 }
 
 /// A record with an outcome that does not exist.
@@ -52,6 +54,7 @@ impl Completion {
             Outcome::Panicked => 1,
             Outcome::Truncated => 2,
             Outcome::Dropped => 3,
+            Outcome::Failed => 4,
         };
         [self.conn.0, self.claimed_at_ns, self.done_at_ns, outcome]
     }
@@ -66,6 +69,7 @@ impl Completion {
             1 => Outcome::Panicked,
             2 => Outcome::Truncated,
             3 => Outcome::Dropped,
+            4 => Outcome::Failed,
             other => return Err(BadOutcome(other)),
         };
         Ok(Completion { conn: ConnId(conn), outcome, claimed_at_ns, done_at_ns })
@@ -79,12 +83,18 @@ mod tests {
     /// The format: a change here breaks every worker that was built before.
     #[test]
     fn the_records_are_these_words() {
-        let outcomes = [(Outcome::Done, 0), (Outcome::Panicked, 1), (Outcome::Truncated, 2), (Outcome::Dropped, 3)];
+        let outcomes = [
+            (Outcome::Done, 0),
+            (Outcome::Panicked, 1),
+            (Outcome::Truncated, 2),
+            (Outcome::Dropped, 3),
+            (Outcome::Failed, 4),
+        ];
         for (outcome, word) in outcomes {
             let completion = Completion { conn: ConnId(7), outcome, claimed_at_ns: 8, done_at_ns: 9 };
             assert_eq!(completion.to_words(), [7, 8, 9, word]);
             assert_eq!(Completion::from_words([7, 8, 9, word]), Ok(completion));
         }
-        assert_eq!(Completion::from_words([7, 8, 9, 4]), Err(BadOutcome(4)));
+        assert_eq!(Completion::from_words([7, 8, 9, 5]), Err(BadOutcome(5)));
     }
 }

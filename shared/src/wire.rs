@@ -18,6 +18,9 @@ pub const FRAME_MAX: usize = 512;
 /// Longest text inside a frame, in bytes.
 pub const TEXT_MAX: usize = 256;
 
+/// Most programs that serve one connection.
+pub const PROGRAMS_MAX: usize = 16;
+
 /// What the supervisor tells a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToWorker {
@@ -70,7 +73,53 @@ pub enum ToSupervisor {
         /// The question's nonce.
         nonce: u64,
     },
+    /// The programs that served a connection have ended; sent before its completion.
+    Programs(Programs),
 }
+
+/// How the programs ended that served a connection, in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Programs {
+    /// The connection's id.
+    pub conn: u64,
+    /// At most [`PROGRAMS_MAX`].
+    pub ends: Vec<ProgramEnd>,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramEnd {
+    /// Its process id; 0 when there was no process.
+    pub pid: u32,
+    /// Its end.
+    pub end: End,
+}
+
+/// The end of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// It exited with this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// It could not be started: errno.
+    NotStarted(i32),
+}
+
+impl ProgramEnd {
+    /// Whether nothing went wrong. Somebody to whom nobody listens any more is ended by PIPE, as it should be.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        match self.end {
+            End::Code(code) => code == 0,
+            End::Signal(signal) => signal == SIGPIPE,
+            End::NotStarted(_) => false,
+        }
+    }
+}
+
+/// signal(7), the same on every architecture that this is built for.
+const SIGPIPE: i32 = 13;
 
 /// How a worker introduces itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +148,9 @@ pub enum BadFrame {
     /// A text longer than [`TEXT_MAX`].
     #[error("a frame with a text of {0} bytes (at most {TEXT_MAX})")]
     TextTooLong(usize),
+    /// More programs than serve a connection.
+    #[error("a frame with the ends of {0} programs (at most {PROGRAMS_MAX})")]
+    TooManyPrograms(usize),
 }
 
 /// Encodes one frame.
@@ -138,6 +190,16 @@ impl Hello {
     }
 }
 
+impl Programs {
+    /// Refuses what breaks a limit.
+    ///
+    /// # Errors
+    /// [`BadFrame::TooManyPrograms`].
+    pub fn checked(self) -> Result<Programs, BadFrame> {
+        if self.ends.len() > PROGRAMS_MAX { Err(BadFrame::TooManyPrograms(self.ends.len())) } else { Ok(self) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,11 +208,14 @@ mod tests {
     /// The format: a change here breaks every worker that was built before.
     #[test]
     fn the_frames_are_these_bytes() {
-        let golden_to_supervisor: [(ToSupervisor, &[u8]); 4] = [
+        let ends = [(70, End::Code(0)), (71, End::Signal(9)), (0, End::NotStarted(2))];
+        let ends = ends.map(|(pid, end)| ProgramEnd { pid, end }).to_vec();
+        let golden_to_supervisor: [(ToSupervisor, &[u8]); 5] = [
             (ToSupervisor::Hello(Hello { protocol: 1, library: "py".into() }), &[1, 0, 1, 2, b'p', b'y']),
             (ToSupervisor::Ready, &[1, 1]),
             (ToSupervisor::Draining, &[1, 2]),
             (ToSupervisor::Pong { nonce: 7 }, &[1, 3, 7]),
+            (ToSupervisor::Programs(Programs { conn: 5, ends }), &[1, 4, 5, 3, 70, 0, 0, 71, 1, 18, 0, 2, 4]),
         ];
         for (message, bytes) in golden_to_supervisor {
             assert_eq!(encode(&message).unwrap(), bytes, "{message:?}");
@@ -176,6 +241,17 @@ mod tests {
         assert_eq!(decode::<ToSupervisor>(&[1, 99]), Err(BadFrame::Garbage));
         assert_eq!(decode::<ToSupervisor>(&[1, 1, 0]), Err(BadFrame::Garbage), "bytes left over");
         assert_eq!(decode::<ToSupervisor>(&[1; FRAME_MAX + 1]), Err(BadFrame::TooLong(FRAME_MAX + 1)));
+    }
+
+    #[test]
+    fn the_most_programs_fit_into_a_frame_and_more_are_refused() {
+        let end = ProgramEnd { pid: u32::MAX, end: End::Code(i32::MIN) };
+        let most = Programs { conn: u64::MAX, ends: vec![end; PROGRAMS_MAX] };
+        let frame = encode(&ToSupervisor::Programs(most.clone())).unwrap();
+        assert_eq!(decode(&frame), Ok(ToSupervisor::Programs(most.clone())));
+        assert_eq!(most.clone().checked(), Ok(most));
+        let more = Programs { conn: 1, ends: vec![end; PROGRAMS_MAX + 1] };
+        assert_eq!(more.checked(), Err(BadFrame::TooManyPrograms(PROGRAMS_MAX + 1)));
     }
 
     #[test]

@@ -126,6 +126,9 @@ pub(crate) enum Command {
     /// The built-in hello server, as ostler starts it for a pool without a command
     #[command(name = crate::driver::HELLO_COMMAND, hide = true)]
     HelloWorker,
+    /// Starts the commands of a `stdio` pool for each connection, as ostler starts it
+    #[command(name = crate::stdio::STDIO_COMMAND, hide = true)]
+    StdioWorker(crate::stdio::Written),
 }
 
 /// How to find the supervisor.
@@ -158,7 +161,7 @@ pub(crate) struct Run {
     /// Connections that one worker holds at a time
     #[arg(long, value_name = "N")]
     pub(crate) concurrency: Option<u32>,
-    /// How connections reach the workers: pass or accept
+    /// How connections reach the workers: pass, accept or stdio
     #[arg(long, value_name = "MODE")]
     pub(crate) handoff: Option<String>,
     /// The library that makes an unmodified program a worker, for accept; without it, libostler_shim.so beside ostler

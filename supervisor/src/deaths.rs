@@ -12,8 +12,11 @@ use ostler_shared::{WorkerId, WorkerName};
 
 use crate::driver::{Core, OutOfMemory, Usage};
 
+mod programs;
 mod shown;
 
+use programs::FAILURES_MAX;
+pub(crate) use programs::ProgramsEnded;
 pub(crate) use shown::{json, signal_name, text};
 
 /// How many deaths are kept.
@@ -61,6 +64,9 @@ impl Death {
 pub(crate) struct Deaths {
     kept: VecDeque<Death>,
     forgotten: u64,
+    /// Of connections whose programs did not end well, oldest first.
+    programs: VecDeque<ProgramsEnded>,
+    programs_forgotten: u64,
 }
 
 impl Deaths {
@@ -71,6 +77,26 @@ impl Deaths {
             self.kept.remove(least);
             self.forgotten += 1;
         }
+    }
+
+    /// Keeps how the programs of a connection ended, if that is worth a word.
+    pub(crate) fn record_programs(&mut self, ended: ProgramsEnded) {
+        if ended.is_well() {
+            return;
+        }
+        self.programs.push_back(ended);
+        if self.programs.len() > FAILURES_MAX {
+            self.programs.pop_front();
+            self.programs_forgotten += 1;
+        }
+    }
+
+    pub(crate) fn programs(&self) -> impl Iterator<Item = &ProgramsEnded> {
+        self.programs.iter()
+    }
+
+    pub(crate) fn programs_forgotten(&self) -> u64 {
+        self.programs_forgotten
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Death> {
@@ -131,6 +157,22 @@ pub(crate) mod tests {
             deaths.record(death(number, crash, None));
         }
         assert_eq!(kept(&deaths), (1000..1000 + DEATHS_MAX as u64).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn programs_that_fail_again_and_again_forget_themselves_and_no_worker() {
+        let mut deaths = Deaths::default();
+        deaths.record(death(1, Exit::Code(1), None));
+        let worker = death(1, Exit::Code(1), None).worker;
+        let pipeline = ostler_config::checked::Program::Pipeline(vec![vec!["app".into()]]);
+        for (conn, code) in (0..FAILURES_MAX as u64 + 3).map(|conn| (conn, 1)).chain([(1000, 0)]) {
+            let end = ostler_shared::wire::ProgramEnd { pid: 2, end: ostler_shared::wire::End::Code(code) };
+            let programs = ostler_shared::wire::Programs { conn, ends: vec![end] };
+            deaths.record_programs(ProgramsEnded::of(&worker, &pipeline, &programs));
+        }
+        let conns: Vec<u64> = deaths.programs().map(|ended| ended.conn.0).collect();
+        assert_eq!(conns, (3..FAILURES_MAX as u64 + 3).collect::<Vec<_>>());
+        assert_eq!((deaths.programs_forgotten(), kept(&deaths)), (3, vec![1]));
     }
 
     #[test]

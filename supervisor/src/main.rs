@@ -12,6 +12,7 @@ mod logging;
 mod report;
 mod shim;
 mod status;
+mod stdio;
 
 use clap::Parser;
 
@@ -55,6 +56,7 @@ fn main() -> std::process::ExitCode {
             ask(place, &Request::Stop { pace }, "stopped waiting; the supervisor goes on stopping")
         }
         Command::HelloWorker => return hello::main(),
+        Command::StdioWorker(orders) => return stdio::main(orders),
     };
     code.into()
 }

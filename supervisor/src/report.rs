@@ -18,7 +18,7 @@ use ostler_pool::{
 use ostler_shared::{Generation, PoolName, WorkerId, WorkerName};
 use tracing::{debug, error, info, warn};
 
-use crate::deaths::Death;
+use crate::deaths::{Death, ProgramsEnded};
 use crate::driver::{Arrived, Core, OutOfMemory, Sender};
 use crate::exit::ExitCode;
 use crate::status;
@@ -110,6 +110,16 @@ pub(crate) fn note(note: &Note, epitaphs: &Epitaphs) {
         | Note::Undone { .. }
         | Note::UndoStuck { .. }
         | Note::RestartFailed { .. } => reload_note(note, epitaphs),
+    }
+}
+
+/// How the programs of a connection ended.
+pub(crate) fn programs(ended: &ProgramsEnded) {
+    let (worker, conn, words) = (&ended.worker, &ended.conn, ended.words());
+    if ended.is_well() {
+        debug!(%worker, %conn, "its programs ended: {words}");
+    } else {
+        warn!(%worker, %conn, "its programs did not all end well: {words}");
     }
 }
 
@@ -490,6 +500,7 @@ pub(crate) fn plain(failure: &Failure) -> String {
             let remedy = match handoff {
                 Handoff::Pass => NEVER_READY,
                 Handoff::Accept => NEVER_ACCEPTED,
+                Handoff::Stdio => SLOW_MACHINE,
             };
             format!("{who}was not ready within {}{remedy}", format_duration(*timeout))
         }
@@ -515,6 +526,9 @@ const NEVER_READY: &str =
 /// The remedy for an unmodified program that does not take connections where it should.
 const NEVER_ACCEPTED: &str = " (it never waited for connections: tell it to listen on descriptor 3, or see accept.fd; statically linked \
      programs can't be hosted in this way; slow to load? raise start.ready_timeout)";
+
+/// Nothing but ostler itself had to start.
+const SLOW_MACHINE: &str = " (this machine is busy? raise start.ready_timeout)";
 
 /// A failure in one line of a log.
 fn sentence(failure: &Failure, epitaphs: &Epitaphs) -> String {

@@ -47,6 +47,7 @@ struct PoolStatus {
     target: u32,
     accepted: u64,
     done: u64,
+    failed: u64,
     lost: u64,
     shed: ShedStatus,
     waiting: u64,
@@ -129,6 +130,7 @@ fn handoff(handoff: Handoff) -> &'static str {
     match handoff {
         Handoff::Pass => "pass",
         Handoff::Accept => "accept",
+        Handoff::Stdio => "stdio",
     }
 }
 
@@ -149,6 +151,7 @@ fn pool_status(facts: &Facts<'_>, pool: &PoolSnapshot) -> PoolStatus {
         target: pool.target,
         accepted: pool.accepted,
         done: pool.done,
+        failed: pool.failed,
         lost: pool.lost,
         shed: ShedStatus {
             queue_full: pool.shed.queue_full,
@@ -286,11 +289,12 @@ fn troubles(pool: &PoolStatus) -> Vec<String> {
 fn pool_lines(pool: &PoolStatus) -> Vec<String> {
     let shed = &pool.shed;
     let shed_total = shed.queue_full + shed.queue_timeout + shed.client_gone + shed.per_uid + shed.stopping;
+    let failed = if pool.failed == 0 { String::new() } else { format!(" ({} failed)", pool.failed) };
     let ms = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}ms"));
     let mut lines = vec![
         format!("pool {} · {} · generation {} · {}", pool.name, pool.state, pool.generation, pool.listeners.join(" ")),
         format!(
-            "  accepted {} · done {} · lost {} · shed {shed_total} · waiting {} · claimed {}",
+            "  accepted {} · done {}{failed} · lost {} · shed {shed_total} · waiting {} · claimed {}",
             pool.accepted, pool.done, pool.lost, pool.waiting, pool.claimed
         ),
         format!(

@@ -75,6 +75,9 @@ pub struct Pool {
     pub accepted: u64,
     /// Connections that ended as served.
     pub done: u64,
+    /// Of these, how many did not go well; the contract's example does not have it.
+    #[serde(default)]
+    pub failed: u64,
     /// Connections that died with their worker.
     pub lost: u64,
     /// Connections let go, by reason.

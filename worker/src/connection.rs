@@ -15,6 +15,7 @@ use std::time::Duration;
 use ostler_shared::completion::Outcome;
 use ostler_shared::sys::clock::monotonic_ns;
 use ostler_shared::ticket::{Peer, Ticket};
+use ostler_shared::wire::{PROGRAMS_MAX, ProgramEnd, Programs, ToSupervisor};
 
 use crate::marks::{Mark, Marker};
 use crate::station::Station;
@@ -35,6 +36,8 @@ pub struct Completion {
     station: Arc<Station>,
     ticket: Ticket,
     claimed_at_ns: u64,
+    /// What is reported, unless a panic is.
+    outcome: Outcome,
     /// `None` when nobody reads marks.
     mark: Option<Mark>,
     /// Let go after the end was reported: what counts the connections of an event loop.
@@ -54,6 +57,7 @@ impl Connection {
             station,
             ticket,
             claimed_at_ns,
+            outcome: Outcome::Done,
             #[cfg(feature = "tokio")]
             place: None,
         };
@@ -183,6 +187,18 @@ impl Completion {
         Marker::new(self.mark.as_ref())
     }
 
+    /// Reports the end of the connection as one that did not go well: the supervisor counts it among those that failed.
+    pub fn fail(mut self) {
+        self.outcome = Outcome::Failed;
+    }
+
+    /// Tells the supervisor how the programs ended that served this connection, in their order; those beyond
+    /// [`PROGRAMS_MAX`] are left out. They are logged, and those that did not end well are kept for `ostler deaths`.
+    pub fn tell_programs(&self, ends: &[ProgramEnd]) {
+        let ends = ends.iter().take(PROGRAMS_MAX).copied().collect();
+        self.station.control.send(&ToSupervisor::Programs(Programs { conn: self.ticket.conn.0, ends }));
+    }
+
     pub(crate) fn mark(&self) -> Option<&Mark> {
         self.mark.as_ref()
     }
@@ -224,7 +240,7 @@ impl Drop for Completion {
         if let Some(mark) = &self.mark {
             mark.end(); // its place is free before another connection can need it
         }
-        let outcome = if thread::panicking() { Outcome::Panicked } else { Outcome::Done };
+        let outcome = if thread::panicking() { Outcome::Panicked } else { self.outcome };
         self.station.report_end(self.ticket.conn, self.claimed_at_ns, outcome);
     }
 }

@@ -105,6 +105,7 @@ pub use connection::{Completion, Connection};
 pub use greeting::{GreetingError, WELCOME_TIMEOUT};
 pub use marks::{Busy, Marker};
 pub use ostler_shared::ticket::{Family, Peer, Ticket};
+pub use ostler_shared::wire::{End, PROGRAMS_MAX, ProgramEnd};
 pub use ostler_shared::{ConnId, Generation, PoolName, SlotNo, WorkerName};
 pub use serve::{ServeError, serve};
 pub use stream::Stream;

@@ -6,7 +6,7 @@ use ostler_shared::PoolName;
 
 use super::Site;
 use super::listen::Listeners;
-use super::process::{command, hello_may_run, octal, process, program};
+use super::process::{command, octal, own_may_run, process, program};
 use super::queue::{default_queue, queue};
 use super::recycle::{default_recycle, recycle};
 use super::supervisor::{RawSupervisor, SHUTDOWN_DELAY, STOP_TIMEOUT};
@@ -21,7 +21,7 @@ use crate::combine;
 use crate::limits::{BACKLOG_MAX, CONCURRENCY_MAX, FAILURES_MAX, PREFETCH_MAX, WORKERS_MAX};
 use crate::mistakes::{Fault, Mistake};
 use crate::owner;
-use crate::raw::RawTable;
+use crate::raw::{RawTable, Shape};
 use crate::value::{CountOrPercent, YesOrNo};
 use crate::words::{DISPATCHES, DRAIN_SIGNALS, HANDOFFS, OUTPUTS, READY};
 
@@ -49,12 +49,21 @@ pub(super) fn pool(
     let handoff = asked_handoff.in_force(Handoff::Pass).unwrap_or(Handoff::Pass);
     let in_force = concurrency.in_force(concurrency_of(handoff));
     let process = process(&process_table, in_force, site, mistakes);
-    let program = program(table, &process, site, mistakes);
-    if program == Program::Hello {
-        hello_may_run(&process_table, &process, site, mistakes);
+    let program = program(table, handoff, &process, site, mistakes);
+    match &program {
+        Program::Hello => own_may_run("the built-in hello server", &process_table, &process, site, mistakes),
+        Program::Pipeline(stages) => {
+            own_may_run("ostler, which starts the commands,", &process_table, &process, site, mistakes);
+            let needs = in_force.zip(process.nofile);
+            let few = needs.and_then(|(count, nofile)| combine::stages_have_descriptors(nofile, count, stages.len()));
+            mistakes.extend(few.and_then(|fault| process_table.refuse("nofile", fault)));
+        }
+        Program::Command(_) => {}
     }
     let listen = listeners.of_pool(table, site, mistakes);
-    if let Some(typed) = asked_handoff.typed()
+    // A command that was typed wrongly is reported, and not missing.
+    let is_wrong = program == Program::Hello && table.shape("command") != Shape::Absent;
+    if let (Some(typed), false) = (asked_handoff.typed(), is_wrong)
         && let Some(fault) = combine::unmodified(handoff, &program, &process, listen.as_deref().unwrap_or_default())
     {
         mistakes.push(typed.refuse(fault));
@@ -161,7 +170,7 @@ fn mode_bits(typed: &str) -> Result<u32, Fault> {
 /// Connections that one worker holds at a time, where nobody says how many.
 pub(crate) fn concurrency_of(handoff: Handoff) -> u32 {
     match handoff {
-        Handoff::Pass => CONCURRENCY,
+        Handoff::Pass | Handoff::Stdio => CONCURRENCY,
         Handoff::Accept => CONCURRENCY_UNMODIFIED,
     }
 }
@@ -169,7 +178,7 @@ pub(crate) fn concurrency_of(handoff: Handoff) -> u32 {
 /// What a worker has not claimed after this time is taken back, where nobody says how long it may lie.
 pub(crate) fn recall_after_of(handoff: Handoff) -> Duration {
     match handoff {
-        Handoff::Pass => RECALL_AFTER,
+        Handoff::Pass | Handoff::Stdio => RECALL_AFTER,
         Handoff::Accept => RECALL_AFTER_UNMODIFIED,
     }
 }

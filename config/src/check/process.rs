@@ -7,10 +7,12 @@ use super::Site;
 use super::environment::{env, env_keep};
 use super::identity::{Identity, identity};
 use super::rlimits::{limits, nice_within_reach, within_reach};
-use crate::asked::Asked;
-use crate::checked::{NewPrivileges, Process, Program};
+use crate::asked::{Asked, Typed};
+use crate::checked::{Handoff, NewPrivileges, Process, Program};
 use crate::combine;
-use crate::limits::{COMMAND_WORDS_MAX, MODE_MAX, NICE_MAX, NICE_MIN, NOFILE_MAX, NOFILE_MIN, WORD_BYTES_MAX};
+use crate::limits::{
+    COMMAND_WORDS_MAX, MODE_MAX, NICE_MAX, NICE_MIN, NOFILE_MAX, NOFILE_MIN, STAGES_MAX, WORD_BYTES_MAX,
+};
 use crate::load::Programs;
 use crate::mistakes::{Fault, Mistake};
 use crate::program::{self, absolute_program, cannot_run};
@@ -19,12 +21,44 @@ use crate::value::YesOrNo;
 
 pub(super) fn program(
     table: &RawTable<'_>,
+    handoff: Handoff,
     process: &Process,
     site: &Site<'_>,
     mistakes: &mut Vec<Mistake>,
 ) -> Program {
-    let command = command(table, "command", "host the built-in hello server", process, site, mistakes);
-    command.map_or(Program::Hello, Program::Command)
+    const WITHOUT: &str = "host the built-in hello server";
+    if table.is_list_of_lists("command") {
+        if let Some(fault) = combine::joined_by(handoff) {
+            mistakes.extend(table.refuse("command", fault));
+            return Program::Hello;
+        }
+        return pipeline(table, process, site, mistakes).map_or(Program::Hello, Program::Pipeline);
+    }
+    let Some(command) = command(table, "command", WITHOUT, process, site, mistakes) else { return Program::Hello };
+    match handoff {
+        Handoff::Pass | Handoff::Accept => Program::Command(command),
+        Handoff::Stdio => Program::Pipeline(vec![command]),
+    }
+}
+
+/// A list of commands.
+fn pipeline(
+    table: &RawTable<'_>,
+    process: &Process,
+    site: &Site<'_>,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Vec<Vec<OsString>>> {
+    let Asked::For(lists) = table.lists_of_texts("command", mistakes) else { return None };
+    let count = lists.value.len();
+    if count > STAGES_MAX {
+        let message = format!("{count} commands, the limit is {STAGES_MAX}");
+        let remedy = "let one of them be a script that joins some";
+        mistakes.push(lists.refuse(Fault::new(message, "too many commands", remedy)));
+        return None;
+    }
+    let stages = lists.value.iter().map(|list| words(list, "leave this command out", process, site, mistakes));
+    let stages: Vec<_> = stages.collect();
+    stages.into_iter().collect()
 }
 
 /// A program and its arguments; `None` when nobody says it, or it is wrong. `without` is what happens without the key.
@@ -37,10 +71,21 @@ pub(super) fn command(
     mistakes: &mut Vec<Mistake>,
 ) -> Option<Vec<OsString>> {
     let Asked::For(list) = table.texts(name, mistakes) else { return None };
+    words(&list, &format!("remove the key to {without}"), process, site, mistakes)
+}
+
+/// The words of a command; `instead` is what else the user may have meant by none.
+fn words(
+    list: &Typed<Vec<Typed<&str>>>,
+    instead: &str,
+    process: &Process,
+    site: &Site<'_>,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Vec<OsString>> {
     let count = list.value.len();
     if count == 0 || count > COMMAND_WORDS_MAX {
         let message = format!("{count} words, the limits are 1 and {COMMAND_WORDS_MAX}");
-        let remedy = format!("write [\"PROGRAM\", \"ARGUMENT\", …], or remove the key to {without}");
+        let remedy = format!("write [\"PROGRAM\", \"ARGUMENT\", …], or {instead}");
         mistakes.push(list.refuse(Fault::new(message, "wrong number of words", remedy)));
         return None;
     }
@@ -66,10 +111,16 @@ pub(super) fn command(
     Some(command)
 }
 
-/// Without a command, ostler's own file is executed by the user that workers run as.
-pub(super) fn hello_may_run(table: &RawTable<'_>, process: &Process, site: &Site<'_>, mistakes: &mut Vec<Mistake>) {
+/// Where ostler's own file is executed, the user that workers run as has to be able to.
+pub(super) fn own_may_run(
+    what: &str,
+    table: &RawTable<'_>,
+    process: &Process,
+    site: &Site<'_>,
+    mistakes: &mut Vec<Mistake>,
+) {
     if site.programs == Programs::MustExist
-        && let Some(fault) = program::cannot_run_hello(process)
+        && let Some(fault) = program::cannot_run_own(what, process)
     {
         mistakes.extend(table.refuse("user", fault));
     }

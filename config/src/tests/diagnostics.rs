@@ -121,7 +121,7 @@ error: pool.web.handoff: "listen" is not yet supported
 3 | handoff = "listen"
   |           ^^^^^^^^ not yet supported
   |
-  = help: write "pass", "accept", or remove it
+  = help: write "pass", "accept", "stdio", or remove it
 "#,
     );
 }

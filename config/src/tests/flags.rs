@@ -54,6 +54,26 @@ fn an_unmodified_program_takes_more_connections_unless_somebody_says_how_many() 
 }
 
 #[test]
+fn a_command_is_started_once_or_for_each_connection_as_the_handoff_says() {
+    let stdio = |command: &[&str]| {
+        let command = command.iter().map(Into::into).collect();
+        Flags { command, handoff: Some("stdio".to_owned()), ..listening("unix:@a") }
+    };
+    let pool = &alone(&stdio(&["cat"])).unwrap().pools[0];
+    assert_eq!((&pool.program, pool.concurrency), (&Program::Pipeline(vec![vec!["cat".into()]]), 1));
+    assert!(alone(&stdio(&[])).unwrap_err().to_string().contains("add a command"));
+    let pass = Flags { handoff: Some("pass".to_owned()), ..Flags::default() };
+    let file = |command: &str| format!("[pool.a]\nlisten = [\"unix:a\"]\nhandoff = \"stdio\"\ncommand = {command}\n");
+    let pool = &over(&file("[\"cat\"]"), &pass).unwrap().pools[0];
+    assert_eq!(pool.program, Program::Command(vec!["cat".into()]));
+    let error = over(&file("[[\"cat\"], [\"cat\"]]"), &pass).unwrap_err();
+    assert!(error.to_string().contains("a list of commands is a pipeline"), "{error}");
+    let many = Flags { concurrency: Some(100), ..Flags::default() };
+    let error = over(&format!("{}process.nofile = 100\n", file("[\"cat\"]")), &many).unwrap_err();
+    assert!(error.to_string().contains("too few"), "{error}");
+}
+
+#[test]
 fn only_pool_flags_touch_a_pool() {
     assert!(!Flags { control: Some("/run/c.sock".into()), ..Flags::default() }.touches_pool());
     assert!(Flags { concurrency: Some(1), ..Flags::default() }.touches_pool());

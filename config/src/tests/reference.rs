@@ -58,6 +58,7 @@ fn the_reference_says_the_real_limits() {
         ("supervisor.control", limits::UNIX_BYTES_MAX as u64),
         ("pool.NAME.command", limits::COMMAND_WORDS_MAX as u64),
         ("pool.NAME.command", limits::WORD_BYTES_MAX as u64),
+        ("pool.NAME.command", limits::STAGES_MAX as u64),
         ("pool.NAME.listen", limits::LISTEN_MAX as u64),
         ("pool.NAME.workers", u64::from(limits::WORKERS_MAX)),
         ("pool.NAME.workers", u64::from(limits::WORKERS_DEFAULT_MIN)),

@@ -68,6 +68,16 @@ const OF_A_POOL: &[(&str, &str, &str)] = &[
     ("accept.fd = 0", "no effect: with `pass`", "handoff = \"accept\""),
     ("command = [\"sh\"]\nhandoff = \"accept\"\naccept.fd = 1", "belongs to the log", "write 3, or 0"),
     ("accept.fd = 4", "4 is outside", "0 to 3"),
+    ("handoff = \"stdio\"", "serves many connections", "add a command"),
+    ("command = [[\"sh\"], [\"cat\"]]", "a list of commands is a pipeline", "handoff = \"stdio\""),
+    ("command = [[\"sh\"]]\nhandoff = \"accept\"", "a list of commands is a pipeline", "or one command"),
+    ("command = [[\"sh\"], \"cat\"]\nhandoff = \"stdio\"", "expected a list, as the others are", "[[\"./decode\"]"),
+    ("command = [[\"sh\", 3]]\nhandoff = \"stdio\"", "expected text", "[[\"./decode\"]"),
+    ("command = [[\"sh\"], []]\nhandoff = \"stdio\"", "0 words", "leave this command out"),
+    ("command = [[\"sh\"], [\"no-such\"]]\nhandoff = \"stdio\"", "in PATH", "install it"),
+    ("command = [\"cat\"]\nhandoff = \"stdio\"\naccept.fd = 0", "no effect: with `stdio`", "handoff = \"accept\""),
+    ("command = [\"cat\"]\nhandoff = \"stdio\"\nstart.ready = \"accept\"", "says Hello", "\"auto\""),
+    ("command = [\"cat\"]\nhandoff = \"stdio\"\nconcurrency = 2\nprocess.nofile = 37", "37 descriptors", "at least 38"),
     ("drain.signal = \"INT\"", "no effect: with `pass`", "handoff = \"accept\""),
     ("drain.signal = \"KILL\"", "none of", "\"TERM\""),
     ("start.backoff = \"1s\"", "expected a list", "[\"1s\"]"),
@@ -204,6 +214,10 @@ fn each_limit_of_a_number_of_things_is_said() {
     let env = |count: usize| (0..count).map(|n| format!("process.env.V{n} = \"\"\n")).collect::<String>();
     assert!(parse(&format!("{pool}{}", env(256))).is_ok());
     refuses(&format!("{pool}{}", env(257)), "limit is 256", "remove some");
+    let stages = |count: usize| "[\"cat\"],".repeat(count);
+    let pipeline = |count| format!("{pool}handoff = \"stdio\"\ncommand = [{}]", stages(count));
+    assert!(parse(&pipeline(16)).is_ok());
+    refuses(&pipeline(17), "17 commands, the limit is 16", "script");
     let names = |count: usize| (0..count).map(|n| format!("\"V{n}\",")).collect::<String>();
     assert!(parse(&format!("{pool}process.env_keep = [{}]", names(256))).is_ok());
     refuses(&format!("{pool}process.env_keep = [{}]", names(257)), "limit is 256", "remove some");

@@ -23,6 +23,15 @@ const BASE: &str = r#"
     process = { cwd = ".", nofile = 1024, env = { RUST_LOG = "info", "odd name" = "a\"b" }, user = "root" }
     [pool.0]
     listen = ["unix:a"]
+    [pool.lines]
+    command = [["sed", "-u", "s/a/\"/"], ["/bin/cat"]]
+    listen = ["unix:lines"]
+    handoff = "stdio"
+    drain = { signal = "INT" }
+    [pool.line]
+    command = ["cat"]
+    listen = ["unix:line"]
+    handoff = "stdio"
 "#;
 
 #[test]

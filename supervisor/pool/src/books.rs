@@ -9,6 +9,8 @@ use crate::reason::Shed;
 pub(crate) struct Books {
     pub(crate) accepted: u64,
     pub(crate) done: u64,
+    /// Those of them that did not go well.
+    pub(crate) failed: u64,
     pub(crate) lost: u64,
     pub(crate) handed: u64,
     pub(crate) recalled: u64,

@@ -85,6 +85,8 @@ pub struct Totals {
     pub accepted: u64,
     /// Ended after a worker had served them.
     pub done: u64,
+    /// Of those that are done, how many did not go well: their handler panicked, or a program that served them failed.
+    pub failed: u64,
     /// Died with a worker.
     pub lost: u64,
     /// Let go.
@@ -120,6 +122,8 @@ pub struct PoolSnapshot {
     pub accepted: u64,
     /// Connections that ended after a worker had served them.
     pub done: u64,
+    /// Of these, how many did not go well.
+    pub failed: u64,
     /// Connections that died with a worker.
     pub lost: u64,
     /// Connections let go.

@@ -847,6 +847,19 @@ fn a_lie_about_a_lost_connection_that_comes_out_during_a_stop_is_struck_from_the
 }
 
 #[test]
+fn a_connection_that_did_not_go_well_is_done_and_counted_among_those_that_failed() {
+    let mut script = Script::ready(config(1, 1));
+    let worker = script.serving(0);
+    for outcome in [Outcome::Done, Outcome::Panicked, Outcome::Failed] {
+        let conn = script.client();
+        let completion = Completion { conn, outcome, claimed_at_ns: 0, done_at_ns: 0 };
+        script.event(Event::Completed { worker, completion });
+    }
+    let pool = script.snapshot();
+    assert_eq!((pool.done, pool.failed, pool.lost), (3, 2, 0));
+}
+
+#[test]
 fn that_the_machine_has_no_room_for_a_process_does_not_spend_the_intensity() {
     let mut script = Script::ready(config(1, 1));
     script.event(Event::Scale { request: None, pool: None, change: Change::More(1) });

@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 use nix::sys::signal::Signal;
 use ostler_config::format_duration;
 use ostler_pool::{Cause, Exit, Step};
+use ostler_shared::wire::End;
 use serde::{Deserialize, Serialize};
 
-use super::{Death, Deaths};
+use super::{Death, Deaths, ProgramsEnded};
 use crate::driver::{Core, OutOfMemory};
 
 /// `ostler deaths --json`; what is not known is null.
@@ -15,6 +16,27 @@ use crate::driver::{Core, OutOfMemory};
 struct DeathsShown {
     deaths: Vec<DeathShown>,
     forgotten: u64,
+    programs: Vec<ProgramsShown>,
+    programs_forgotten: u64,
+}
+
+/// A connection whose programs did not end well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct ProgramsShown {
+    at_unix_s: f64,
+    worker: String,
+    conn: String,
+    ends: Vec<EndShown>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct EndShown {
+    name: Option<String>,
+    pid: Option<u32>,
+    code: Option<i32>,
+    signal: Option<i32>,
+    signal_name: Option<String>,
+    errno: Option<i32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,7 +77,12 @@ struct UsageShown {
 
 /// The deaths as JSON, oldest first.
 pub(crate) fn json(deaths: &Deaths) -> String {
-    let shown = DeathsShown { deaths: deaths.iter().map(show).collect(), forgotten: deaths.forgotten() };
+    let shown = DeathsShown {
+        deaths: deaths.iter().map(show).collect(),
+        forgotten: deaths.forgotten(),
+        programs: deaths.programs().map(show_programs).collect(),
+        programs_forgotten: deaths.programs_forgotten(),
+    };
     serde_json::to_string(&shown).expect("numbers and strings are JSON")
 }
 
@@ -93,6 +120,24 @@ fn show(death: &Death) -> DeathShown {
         usage: usage(death),
         last_words: death.last_words.clone(),
         doing: death.portrait.clone(),
+    }
+}
+
+fn show_programs(ended: &ProgramsEnded) -> ProgramsShown {
+    let ends = ended.ends.iter().map(|one| {
+        let (code, signal, errno) = match one.end {
+            End::Code(code) => (Some(code), None, None),
+            End::Signal(signal) => (None, Some(signal), None),
+            End::NotStarted(errno) => (None, None, Some(errno)),
+        };
+        let pid = Some(one.pid).filter(|pid| *pid != 0);
+        EndShown { name: one.name.clone(), pid, code, signal, signal_name: signal.map(signal_name), errno }
+    });
+    ProgramsShown {
+        at_unix_s: seconds(ended.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()),
+        worker: ended.worker.to_string(),
+        conn: ended.conn.to_string(),
+        ends: ends.collect(),
     }
 }
 
@@ -134,14 +179,17 @@ fn seconds(length: Duration) -> f64 {
 /// When `json` is not an answer of this release.
 pub(crate) fn text(json: &str, now: SystemTime) -> Result<String, serde_json::Error> {
     let shown: DeathsShown = serde_json::from_str(json)?;
-    if shown.deaths.is_empty() {
+    if shown.deaths.is_empty() && shown.programs.is_empty() {
         return Ok("no worker has died since this supervisor started\n".to_owned());
     }
     let now_s = seconds(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
-    let mut lines = vec![format!(
-        "{:<10} {:<12} {:>7} {:<8} {:>7} {:>6} {:>7} {:>4} {}",
-        "when", "worker", "pid", "ended", "age", "cpu", "rss max", "lost", "why"
-    )];
+    let mut lines = Vec::new();
+    if !shown.deaths.is_empty() {
+        lines.push(format!(
+            "{:<10} {:<12} {:>7} {:<8} {:>7} {:>6} {:>7} {:>4} {}",
+            "when", "worker", "pid", "ended", "age", "cpu", "rss max", "lost", "why"
+        ));
+    }
     for death in &shown.deaths {
         lines.push(row(death, now_s));
         lines.extend(details(death).into_iter().map(|line| format!("  {line}")));
@@ -149,7 +197,31 @@ pub(crate) fn text(json: &str, now: SystemTime) -> Result<String, serde_json::Er
     if shown.forgotten > 0 {
         lines.push(format!("{} more are not kept", shown.forgotten));
     }
+    lines.extend(of_programs(&shown, now_s));
     Ok(lines.join("\n") + "\n")
+}
+
+/// Connections whose programs did not end well.
+fn of_programs(shown: &DeathsShown, now_s: f64) -> Vec<String> {
+    let title = format!("{:<10} {:<12} {:<8} {}", "when", "worker", "conn", "its programs");
+    let mut lines: Vec<String> = (!shown.programs.is_empty()).then_some(title).into_iter().collect();
+    lines.extend(shown.programs.iter().map(|ended| {
+        let ends = ended.ends.iter().enumerate().map(|(place, one)| {
+            let name = one.name.clone().unwrap_or_else(|| format!("program {}", place + 1));
+            match (one.code, &one.signal_name) {
+                (Some(code), _) => format!("{name} exit {code}"),
+                (None, Some(signal)) => format!("{name} {signal}"),
+                (None, None) => format!("{name} not started"),
+            }
+        });
+        let ends = ends.collect::<Vec<_>>().join(", ");
+        let ago = format!("{} ago", brief(now_s - ended.at_unix_s));
+        format!("{ago:<10} {:<12} {:<8} {ends}", ended.worker, ended.conn)
+    }));
+    if shown.programs_forgotten > 0 {
+        lines.push(format!("{} more are not kept", shown.programs_forgotten));
+    }
+    lines
 }
 
 fn row(death: &DeathShown, now_s: f64) -> String {

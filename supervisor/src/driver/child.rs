@@ -88,6 +88,23 @@ pub(crate) struct Identity {
 /// # Errors
 /// As fork(2) and pidfd_open(2); in the latter case the child is killed again.
 pub(crate) fn fork_exec(prepared: &Prepared) -> io::Result<(Pid, OwnedFd)> {
+    fork_exec_in(prepared, Group::Own)
+}
+
+/// Which process group a child belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// Its own.
+    Own,
+    /// That of who forks.
+    Shared,
+}
+
+/// As [`fork_exec`], in a group of choice.
+///
+/// # Errors
+/// As [`fork_exec`].
+pub(crate) fn fork_exec_in(prepared: &Prepared, group: Group) -> io::Result<(Pid, OwnedFd)> {
     let arguments = null_terminated(&prepared.arguments);
     let mut own_number = PidLine::new();
     let variable = match prepared.listen_pid {
@@ -103,15 +120,17 @@ pub(crate) fn fork_exec(prepared: &Prepared) -> io::Result<(Pid, OwnedFd)> {
     let pid = unsafe { libc::fork() };
     let error = io::Error::last_os_error();
     if pid == 0 {
-        become_worker(prepared, &mut own_number, &arguments, &environment);
+        become_worker(prepared, group, &mut own_number, &arguments, &environment);
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
     if pid == -1 {
         return Err(error);
     }
-    // Both sides do it: whoever comes second finds it done (setpgid(2): EACCES after the exec).
-    // SAFETY: ints only.
-    unsafe { libc::setpgid(pid, pid) };
+    if group == Group::Own {
+        // Both sides do it: whoever comes second finds it done (setpgid(2): EACCES after the exec).
+        // SAFETY: ints only.
+        unsafe { libc::setpgid(pid, pid) };
+    }
     match pidfd_open(pid) {
         Ok(pidfd) => Ok((Pid::from_raw(pid), pidfd)),
         Err(error) => {
@@ -129,7 +148,11 @@ fn null_terminated(texts: &[CString]) -> Vec<*const libc::c_char> {
     texts.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
 }
 
-fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
+/// A descriptor of a process: it becomes readable when that ends.
+///
+/// # Errors
+/// As pidfd_open(2).
+pub(crate) fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
     // SAFETY: ints only (pidfd_open(2); close-on-exec by itself).
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if fd == -1 {

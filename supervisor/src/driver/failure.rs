@@ -45,6 +45,11 @@ pub(crate) fn words(process: &Process, program: &Program, stage: Stage, error: &
     }
 }
 
+/// Words for the report of a child that inherits all it has from us, and only had to be executed.
+pub(crate) fn not_executed(process: &Process, program: &str, stage: Stage, error: &io::Error) -> String {
+    words(process, &Program::Command(vec![program.into()]), stage, error)
+}
+
 /// The limit at a place of what the child was given: descriptors first.
 fn limit(process: &Process, place: u8) -> String {
     let other = usize::from(place).checked_sub(1).and_then(|place| process.limits.iter().nth(place));
@@ -106,7 +111,7 @@ fn access_hint(program: &Program, process: &Process) -> String {
             format!(" (user {} has to be able to execute it and to enter the directories above it)", account.shown())
         }
         // By way of /proc/self/exe the directories above it don't matter.
-        (Program::Hello, _) => {
+        (Program::Hello | Program::Pipeline(_), _) => {
             let own = std::env::current_exe().map_or_else(|_| "its file".to_owned(), |path| path.display().to_string());
             format!(" (user {} has to be able to execute {own}: chmod o+x)", process.shown_user())
         }
@@ -117,5 +122,6 @@ fn shown_program(program: &Program) -> String {
     match program {
         Program::Hello => "the built-in hello server".to_owned(),
         Program::Command(words) => words[0].display().to_string(),
+        Program::Pipeline(_) => "ostler itself, which starts the commands".to_owned(),
     }
 }

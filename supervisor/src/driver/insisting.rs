@@ -1,6 +1,7 @@
 //! Sends the signals that make a worker go. Before ABRT, which may take what it was doing with it, that is recorded.
 
 use nix::sys::signal::Signal;
+use ostler_config::checked::Handoff;
 use ostler_pool::{Moment, Step};
 use ostler_shared::WorkerId;
 
@@ -55,7 +56,14 @@ impl Driver {
             Step::Abort => Signal::SIGABRT,
             Step::Kill => Signal::SIGKILL,
         };
-        if let Err(error) = child::signal_group(link.pid, signal as i32) {
+        let sent = match (link.settings.pool.handoff, step) {
+            // The worker of programs passes TERM on to them, as their pool's `drain.signal`.
+            (Handoff::Stdio, Step::Term) => child::signal_one(link.pid, signal as i32),
+            (Handoff::Stdio, Step::Abort | Step::Kill) | (Handoff::Pass | Handoff::Accept, _) => {
+                child::signal_group(link.pid, signal as i32)
+            }
+        };
+        if let Err(error) = sent {
             tracing::warn!(worker = %link.name, "cannot send {signal}: {error}");
         }
     }

@@ -4,7 +4,7 @@
 //! but the kernel's next word (I5).
 
 mod accepting;
-mod child;
+pub(crate) mod child;
 mod clients;
 mod clock;
 mod doors;
@@ -72,6 +72,7 @@ use signals::Signals;
 use sources::{Source, Sources};
 
 pub(crate) use child::{Core, Usage};
+pub(crate) use failure::not_executed as why_not_started;
 pub(crate) use hooks::{CallEnded, How, Title};
 pub(crate) use oom::OutOfMemory;
 pub(crate) use signals::without_signals;

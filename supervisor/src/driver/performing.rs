@@ -174,7 +174,7 @@ impl Driver {
     fn drain(&mut self, worker: WorkerId) {
         let Some(link) = self.workers.get(&worker) else { return };
         match link.settings.pool.handoff {
-            Handoff::Pass => {
+            Handoff::Pass | Handoff::Stdio => {
                 self.rings.set_gate(link.ring, Gate::Closed);
                 link.drain();
             }

@@ -25,6 +25,7 @@ use super::link::{Link, Manners};
 use super::output::{LastWords, Pipe};
 use super::rings::{Rings, Side};
 use super::unmodified::{Goodbye, Unmodified, drain_signal};
+use crate::stdio::Orders;
 
 /// The hidden subcommand that makes this binary a hello server.
 pub(crate) const HELLO_COMMAND: &str = "hello-worker";
@@ -169,7 +170,7 @@ impl Memory {
     fn create(config: &Pool) -> io::Result<Memory> {
         let capacity = ring_capacity(config);
         Ok(match config.handoff {
-            Handoff::Pass => {
+            Handoff::Pass | Handoff::Stdio => {
                 let Shared { side, region, gauges } = Shared::create(capacity)?;
                 Memory { side: Side::Library(side), region, gauges }
             }
@@ -190,7 +191,7 @@ fn ring_capacity(config: &Pool) -> Capacity {
 fn program_path(config: &Pool) -> io::Result<CString> {
     match &config.program {
         // Always this very binary, even when the file was replaced meanwhile.
-        Program::Hello => c_string(OsStr::new("/proc/self/exe")),
+        Program::Hello | Program::Pipeline(_) => c_string(OsStr::new("/proc/self/exe")),
         Program::Command(words) => found(&words[0], &config.process),
     }
 }
@@ -209,6 +210,15 @@ fn arguments(config: &Pool) -> io::Result<Vec<CString>> {
     match &config.program {
         Program::Hello => ["ostler", HELLO_COMMAND].iter().map(|word| c_string(OsStr::new(word))).collect(),
         Program::Command(words) => words.iter().map(|word| c_string(word)).collect(),
+        Program::Pipeline(stages) => {
+            let orders = Orders {
+                drain_signal: drain_signal(config.drain.signal) as i32,
+                drain_timeout: config.drain.timeout,
+                kill_after: config.drain.kill_after,
+                stages: stages.clone(),
+            };
+            [OsString::from("ostler")].into_iter().chain(orders.written()).map(|word| c_string(&word)).collect()
+        }
     }
 }
 

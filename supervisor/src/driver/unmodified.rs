@@ -120,7 +120,7 @@ impl Driver {
     /// When the shim or the listeners are not what such a program can use.
     pub(super) fn listeners_for(&self, order: &Order<'_>) -> io::Result<Option<Unmodified>> {
         match order.settings.pool.handoff {
-            Handoff::Pass => return Ok(None),
+            Handoff::Pass | Handoff::Stdio => return Ok(None),
             Handoff::Accept => {}
         }
         let shim = self.shim.clone().ok_or_else(|| io::Error::other("there is no shim"))?;

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use ostler_pool::{Event, HangUp, Moment};
 use ostler_shared::region::Gate;
 use ostler_shared::sys::msg::{BatchItem, recv_batch};
-use ostler_shared::wire::{BadFrame, FRAME_MAX, Hello, PROTOCOL, ToSupervisor, ToWorker, decode, encode};
+use ostler_shared::wire::{BadFrame, FRAME_MAX, Hello, PROTOCOL, Programs, ToSupervisor, ToWorker, decode, encode};
 use ostler_shared::{WorkerId, packet};
 
 use super::Driver;
@@ -14,6 +14,7 @@ use super::hooks::HookNo;
 use super::link::Manners;
 use super::output::{After, FLOOD_PAUSE, Pipe};
 use super::sources::Source;
+use crate::deaths::ProgramsEnded;
 use crate::report;
 
 /// Most frames that one worker is heard with before the loop looks at the others.
@@ -67,7 +68,23 @@ impl Driver {
                 self.step(Event::HungUp { worker, how: HangUp::Leaves });
             }
             (Manners::Introduced | Manners::Serving, ToSupervisor::Pong { nonce }) => self.heard_from(worker, nonce),
+            (Manners::Introduced, ToSupervisor::Programs(_)) => {
+                self.misbehaved(worker, "told of programs before it said Ready".to_owned());
+            }
+            (Manners::Serving, ToSupervisor::Programs(programs)) => self.hear_of_programs(worker, programs),
         }
+    }
+
+    /// How the programs of a connection ended. It changes nothing: what becomes of the connection, its completion says.
+    fn hear_of_programs(&mut self, worker: WorkerId, programs: Programs) {
+        let programs = match programs.checked() {
+            Ok(programs) => programs,
+            Err(bad) => return self.misbehaved(worker, format!("sent {bad}")),
+        };
+        let Some(link) = self.workers.get(&worker) else { return };
+        let ended = ProgramsEnded::of(&link.name, &link.settings.pool.program, &programs);
+        report::programs(&ended);
+        self.deaths.record_programs(ended);
     }
 
     pub(super) fn ready(&mut self, worker: WorkerId) {

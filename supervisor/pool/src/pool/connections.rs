@@ -161,10 +161,11 @@ impl Pool {
             turn.note(Note::Panicked { worker: worker.name.clone(), conn });
         }
         match outcome {
-            Outcome::Done | Outcome::Panicked => {
+            Outcome::Done | Outcome::Panicked | Outcome::Failed => {
                 worker.done += 1;
                 let (slot, first) = (worker.slot, worker.done == 1);
                 self.books.done += 1;
+                self.books.failed += u64::from(outcome != Outcome::Done);
                 if first {
                     self.slot_mut(slot).back_off.forgive();
                 }
@@ -178,7 +179,9 @@ impl Pool {
                 worker.lost.insert(conn);
                 turn.note(match outcome {
                     Outcome::Truncated => Note::Truncated { worker: name, conn },
-                    Outcome::Dropped | Outcome::Done | Outcome::Panicked => Note::Dropped { worker: name, conn },
+                    Outcome::Dropped | Outcome::Done | Outcome::Panicked | Outcome::Failed => {
+                        Note::Dropped { worker: name, conn }
+                    }
                 });
                 self.books.lost += 1;
                 if count >= LOST_MAX {

@@ -201,7 +201,7 @@ impl Pool {
         // takes nothing more.
         // One that closed its channel is most likely dead: then its mailbox is emptied with its death.
         let reads_to_the_end = match self.worker(seat).settings.pool.handoff {
-            Handoff::Pass => true,
+            Handoff::Pass | Handoff::Stdio => true,
             Handoff::Accept => false,
         };
         let keeps_mailbox = (self.is_stopping() && input == Input::Drain && reads_to_the_end) || cause == Cause::HungUp;

@@ -21,6 +21,7 @@ impl Pool {
             target: self.target,
             accepted: totals.accepted,
             done: totals.done,
+            failed: totals.failed,
             lost: totals.lost,
             shed: totals.shed,
             handed: totals.handed,
@@ -51,6 +52,7 @@ impl Pool {
         Totals {
             accepted: self.books.accepted,
             done: self.books.done,
+            failed: self.books.failed,
             lost: self.books.lost,
             shed,
             handed: self.books.handed,

@@ -36,7 +36,7 @@ fn what_it_has_not_claimed_is_taken_back_before_it_is_asked_to_leave() {
 
 #[test]
 fn at_the_last_call_of_a_stop_it_keeps_nothing_either() {
-    for (handoff, is_recalled) in [(Handoff::Accept, true), (Handoff::Pass, false)] {
+    for (handoff, is_recalled) in [(Handoff::Accept, true), (Handoff::Pass, false), (Handoff::Stdio, false)] {
         let mut config = unmodified(1);
         config.pools[0].handoff = handoff;
         let mut script = Script::ready(config);

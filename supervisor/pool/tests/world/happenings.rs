@@ -248,7 +248,7 @@ impl World {
     fn finish(&mut self, worker: WorkerId, conn: ConnId) {
         let outcome = match self.dice.u32(0..20) {
             0 => [Outcome::Truncated, Outcome::Dropped][usize::from(conn.0.is_multiple_of(2))],
-            1 => Outcome::Panicked,
+            1 => [Outcome::Panicked, Outcome::Failed][usize::from(conn.0.is_multiple_of(2))],
             _ => Outcome::Done,
         };
         let (batches, silent) = (self.plan.faults.batches, self.plan.faults.silent);

@@ -243,11 +243,11 @@ fn completed(world: &mut World, worker: WorkerId, conn: ConnId, outcome: Outcome
         return;
     }
     (fake.known.doubtful, fake.known.rests_until, fake.known.completed_at) = (false, 0, now);
-    fake.known.done += u64::from(matches!(outcome, Outcome::Done | Outcome::Panicked));
+    fake.known.done += u64::from(matches!(outcome, Outcome::Done | Outcome::Panicked | Outcome::Failed));
     // A lie changes nothing in the world.
     if world.conns[conn.0 as usize - 1].place == Place::Hands {
         let to = match outcome {
-            Outcome::Done | Outcome::Panicked => Place::Done,
+            Outcome::Done | Outcome::Panicked | Outcome::Failed => Place::Done,
             Outcome::Truncated | Outcome::Dropped => Place::Lost,
         };
         world.move_conn(conn, Place::Hands, to);

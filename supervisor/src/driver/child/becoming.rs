@@ -8,7 +8,7 @@ use std::ptr;
 use ostler_config::checked::NewPrivileges;
 
 use super::report::{REPORT_LEN, Stage};
-use super::{Identity, Prepared};
+use super::{Group, Identity, Prepared};
 
 /// The child's side. Never returns: exec, or a report and `_exit`.
 ///
@@ -16,6 +16,7 @@ use super::{Identity, Prepared};
 /// with that user's rights.
 pub(super) fn become_worker(
     prepared: &Prepared,
+    group: Group,
     own_number: &mut PidLine,
     arguments: &[*const libc::c_char],
     environment: &[*const libc::c_char],
@@ -23,7 +24,9 @@ pub(super) fn become_worker(
     // SAFETY: only async-signal-safe calls on memory that the parent prepared and that this copy still has.
     unsafe {
         let report_to = prepared.error_pipe.as_raw_fd();
-        libc::setpgid(0, 0);
+        if let Group::Own = group {
+            libc::setpgid(0, 0);
+        }
         restore_signals();
         take_limits(prepared, report_to);
         take_identity(&prepared.identity, report_to);
