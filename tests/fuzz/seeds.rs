@@ -10,7 +10,9 @@ use std::path::Path;
 use ostler_shared::ConnId;
 use ostler_shared::stream::FrameWriter;
 use ostler_shared::ticket::{Family, Peer, Ticket};
-use ostler_shared::wire::{self, FRAME_MAX, Hello, Marks, PROTOCOL, TEXT_MAX, ToSupervisor, ToWorker, Welcome};
+use ostler_shared::wire::{
+    self, End, FRAME_MAX, Hello, Marks, PROTOCOL, ProgramEnd, Programs, TEXT_MAX, ToSupervisor, ToWorker, Welcome,
+};
 use serde::Serialize;
 
 #[path = "../../supervisor/src/control/protocol.rs"]
@@ -48,6 +50,8 @@ fn wire() -> Seeds {
         heartbeat_ms: 30_000,
         marks: Marks::Read,
     };
+    let ends = [(70, End::Code(0)), (71, End::Signal(9)), (0, End::NotStarted(2))];
+    let ends = ends.map(|(pid, end)| ProgramEnd { pid, end }).to_vec();
     vec![
         ("hello", hello("library 1.0".to_owned())),
         ("hello_at_the_limit_of_texts", hello("x".repeat(TEXT_MAX))),
@@ -55,6 +59,7 @@ fn wire() -> Seeds {
         ("ready", frame(&ToSupervisor::Ready)),
         ("draining", frame(&ToSupervisor::Draining)),
         ("pong", frame(&ToSupervisor::Pong { nonce: u64::MAX })),
+        ("programs", frame(&ToSupervisor::Programs(Programs { conn: 300, ends }))),
         ("welcome", frame(&ToWorker::Welcome(welcome))),
         ("drain", frame(&ToWorker::Drain)),
         ("ping", frame(&ToWorker::Ping { nonce: 300 })),
@@ -81,8 +86,16 @@ fn config() -> Seeds {
         ("mistakes", b"[pool.web]\nlistne = [\"unix:web.sock\"]\nworkers = \"many\"\n[pol.x]\n".to_vec()),
         ("broken", b"[pool.web\nlisten = [\"unix:web.sock\", 'tcp:127.1:80'\n".to_vec()),
         ("everything", EVERYTHING.into()),
+        ("pipeline", PIPELINE.into()),
     ]
 }
+
+const PIPELINE: &str = r#"[pool.lines]
+command = [["sed", "-u", "s/a/b/"], ["./app"]]
+listen = ["unix:lines"]
+handoff = "stdio"
+drain = { signal = "INT" }
+"#;
 
 const EVERYTHING: &str = r#"[supervisor]
 control = "/run/ostler/web.sock"

@@ -18,6 +18,9 @@ fuzz_target!(|frame: &[u8]| {
         // A limit that decoding alone does not hold; both ways lead on.
         let _bounded = hello.checked();
     }
+    if let Ok(ToSupervisor::Programs(programs)) = decode(frame) {
+        let _bounded = programs.checked();
+    }
 });
 
 fn survives<T: Serialize + DeserializeOwned + PartialEq + Debug>(frame: &[u8]) {
