@@ -282,6 +282,8 @@ pub enum Ready {
     Hello,
     /// By waiting for connections.
     Accept,
+    /// By `READY=1` (sd_notify(3)), and by waiting for connections.
+    Notify,
 }
 
 /// `reload = { … }`.

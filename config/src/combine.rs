@@ -195,14 +195,14 @@ pub(crate) fn place_of_listener(handoff: Handoff, at: AcceptAt) -> Option<Fault>
 /// Who is built on the library says Hello, and nobody else does.
 pub(crate) fn ready_by(handoff: Handoff, ready: Ready) -> Option<Fault> {
     match (handoff, ready) {
-        (Handoff::Pass | Handoff::Stdio, Ready::Auto | Ready::Hello) => None,
-        (Handoff::Accept, Ready::Auto | Ready::Accept) => None,
-        (Handoff::Pass, Ready::Accept) => Some(Fault::new(
+        (Handoff::Pass | Handoff::Stdio, Ready::Auto | Ready::Hello)
+        | (Handoff::Accept, Ready::Auto | Ready::Accept | Ready::Notify) => None,
+        (Handoff::Pass, Ready::Accept | Ready::Notify) => Some(Fault::new(
             "a worker on ostler's library says Hello",
             "only with handoff = \"accept\"",
             "write \"auto\" or \"hello\"",
         )),
-        (Handoff::Stdio, Ready::Accept) => Some(Fault::new(
+        (Handoff::Stdio, Ready::Accept | Ready::Notify) => Some(Fault::new(
             "with `stdio` no program waits for connections: the worker that starts them says Hello",
             "only with handoff = \"accept\"",
             "write \"auto\"",
@@ -210,7 +210,7 @@ pub(crate) fn ready_by(handoff: Handoff, ready: Ready) -> Option<Fault> {
         (Handoff::Accept, Ready::Hello) => Some(Fault::new(
             "an unmodified program does not say Hello",
             "not with handoff = \"accept\"",
-            "write \"auto\" or \"accept\"",
+            "write \"auto\", \"accept\" or \"notify\"",
         )),
     }
 }

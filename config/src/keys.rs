@@ -178,7 +178,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("pool.NAME.queue.on_timeout", r#"on_timeout = { reply = "busy\n" }"#, r#""close""#),
     key("pool.NAME.queue.overflow", r#"overflow = "wait""#, r#""wait""#),
     key("pool.NAME.queue.per_uid", "per_uid = 100", "0"),
-    with_later(key("pool.NAME.start.ready", r#"ready = "auto""#, r#""auto""#), &["notify"]),
+    key("pool.NAME.start.ready", r#"ready = "auto""#, r#""auto""#),
     key("pool.NAME.start.ready_timeout", r#"ready_timeout = "30s""#, r#""30s""#),
     key("pool.NAME.start.settle", r#"settle = "1s""#, r#""1s""#),
     key("pool.NAME.start.backoff", r#"backoff = ["100ms", "30s"]"#, r#"["100ms", "30s"]"#),

@@ -26,7 +26,8 @@ pub(crate) const DISPATCHES: Words<Dispatch> =
 pub(crate) const OUTPUTS: Words<Output> =
     &[("capture", Output::Capture), ("inherit", Output::Inherit), ("discard", Output::Discard)];
 
-pub(crate) const READY: Words<Ready> = &[("auto", Ready::Auto), ("hello", Ready::Hello), ("accept", Ready::Accept)];
+pub(crate) const READY: Words<Ready> =
+    &[("auto", Ready::Auto), ("hello", Ready::Hello), ("accept", Ready::Accept), ("notify", Ready::Notify)];
 
 pub(crate) const DRAIN_SIGNALS: Words<DrainSignal> = &[
     ("TERM", DrainSignal::Term),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use ostler_config::checked::Handoff;
+use ostler_config::checked::{Handoff, Ready};
 use ostler_config::format_duration;
 use ostler_pool::{
     Answer, Cause, Ended, Exit, Failure, Note, PoolSnapshot, PoolState, Rescaled, Setback, SetbackStage, Shed, Step,
@@ -496,11 +496,12 @@ pub(crate) fn plain(failure: &Failure) -> String {
         What::DiedOnProbation(exit, probation) => {
             format!("{who}ended with {} within its probation of {}", exit_words(*exit), format_duration(*probation))
         }
-        What::NeverReady(timeout, handoff) => {
-            let remedy = match handoff {
-                Handoff::Pass => NEVER_READY,
-                Handoff::Accept => NEVER_ACCEPTED,
-                Handoff::Stdio => SLOW_MACHINE,
+        What::NeverReady(timeout, handoff, ready) => {
+            let remedy = match (handoff, ready) {
+                (Handoff::Pass, _) => NEVER_READY,
+                (Handoff::Accept, Ready::Auto | Ready::Hello | Ready::Accept) => NEVER_ACCEPTED,
+                (Handoff::Accept, Ready::Notify) => NEVER_NOTIFIED,
+                (Handoff::Stdio, _) => SLOW_MACHINE,
             };
             format!("{who}was not ready within {}{remedy}", format_duration(*timeout))
         }
@@ -526,6 +527,10 @@ const NEVER_READY: &str =
 /// The remedy for an unmodified program that does not take connections where it should.
 const NEVER_ACCEPTED: &str = " (it never waited for connections: tell it to listen on descriptor 3, or see accept.fd; statically linked \
      programs can't be hosted in this way; slow to load? raise start.ready_timeout)";
+
+/// The remedy for an unmodified program that has to say that it is ready.
+const NEVER_NOTIFIED: &str = " (with start.ready = \"notify\" it has to say READY=1 where NOTIFY_SOCKET leads, and to wait for connections on \
+     descriptor 3; one that does not know sd_notify(3) needs start.ready = \"accept\"; slow to load? raise start.ready_timeout)";
 
 /// Nothing but ostler itself had to start.
 const SLOW_MACHINE: &str = " (this machine is busy? raise start.ready_timeout)";

@@ -20,11 +20,13 @@ pub(crate) struct Facts<'a> {
 }
 
 /// A worker's process.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Process {
     pub(crate) pid: i32,
     /// Connections in its mailbox, unclaimed.
     pub(crate) depth: u64,
+    /// What it says of itself.
+    pub(crate) says: Option<String>,
 }
 
 /// `ostler status --json`; what is not measured is null.
@@ -105,6 +107,7 @@ struct WorkerStatus {
     rss_bytes: Option<u64>,
     restarts: u32,
     last_exit: Option<ExitStatus>,
+    says: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -175,19 +178,19 @@ fn pool_status(facts: &Facts<'_>, pool: &PoolSnapshot) -> PoolStatus {
 fn worker_status(facts: &Facts<'_>, worker: &WorkerSnapshot) -> WorkerStatus {
     let process = worker.id.and_then(|id| (facts.process)(id));
     // A mailbox never holds more than was handed; if it seems to, the worker is telling tales of its own.
-    let waiting = process.map_or(0, |process| process.depth).min(worker.outstanding);
+    let waiting = process.as_ref().map_or(0, |process| process.depth).min(worker.outstanding);
     WorkerStatus {
         slot: worker.slot.0,
         generation: worker.generation.0,
         id: worker.id.map(|id| id.0),
-        pid: process.map(|process| process.pid),
+        pid: process.as_ref().map(|process| process.pid),
         state: worker_state(worker.state).to_owned(),
         claimed: worker.outstanding - waiting,
         waiting,
         done: worker.done,
         capacity: worker.capacity,
         age_s: worker.id.map(|_| seconds(worker.age)),
-        rss_bytes: process.and_then(|process| resident_bytes(process.pid)),
+        rss_bytes: process.as_ref().and_then(|process| resident_bytes(process.pid)),
         restarts: worker.restarts,
         last_exit: worker.last_exit.map(|(exit, at)| {
             let (code, signal) = match exit {
@@ -197,6 +200,7 @@ fn worker_status(facts: &Facts<'_>, worker: &WorkerSnapshot) -> WorkerStatus {
             let at_s = seconds(facts.uptime) - seconds(facts.now.since(at));
             ExitStatus { code, signal, at_s: round3(at_s) }
         }),
+        says: process.and_then(|process| process.says),
     }
 }
 
@@ -309,18 +313,34 @@ fn pool_lines(pool: &PoolStatus) -> Vec<String> {
             "worker", "pid", "state", "load", "done", "rss", "restarts"
         ),
     ];
-    lines.extend(pool.workers.iter().map(|worker| {
-        let dash = || "-".to_owned();
-        format!(
-            "  {:<14} {:>8} {:<9} {:>9} {:>10} {:>8} {:>8}",
-            format!("{}/{}.{}", pool.name, worker.slot, worker.generation),
-            worker.pid.map_or_else(dash, |pid| pid.to_string()),
-            worker.state,
-            format!("{}/{}", worker.claimed + worker.waiting, worker.capacity),
-            worker.done,
-            worker.rss_bytes.map_or_else(dash, |bytes| format!("{:.1}M", bytes as f64 / 1024.0 / 1024.0)),
-            worker.restarts,
-        )
-    }));
+    for worker in &pool.workers {
+        lines.push(worker_line(pool, worker));
+        lines.extend(worker.says.iter().map(|says| clipped(&format!("    says: {says}"))));
+    }
     lines
 }
+
+fn worker_line(pool: &PoolStatus, worker: &WorkerStatus) -> String {
+    let dash = || "-".to_owned();
+    format!(
+        "  {:<14} {:>8} {:<9} {:>9} {:>10} {:>8} {:>8}",
+        format!("{}/{}.{}", pool.name, worker.slot, worker.generation),
+        worker.pid.map_or_else(dash, |pid| pid.to_string()),
+        worker.state,
+        format!("{}/{}", worker.claimed + worker.waiting, worker.capacity),
+        worker.done,
+        worker.rss_bytes.map_or_else(dash, |bytes| format!("{:.1}M", bytes as f64 / 1024.0 / 1024.0)),
+        worker.restarts,
+    )
+}
+
+/// To the width of a terminal.
+fn clipped(line: &str) -> String {
+    if line.chars().count() <= COLUMNS {
+        line.to_owned()
+    } else {
+        line.chars().take(COLUMNS - 1).chain(['…']).collect()
+    }
+}
+
+const COLUMNS: usize = 80;

@@ -162,6 +162,8 @@ pub struct Worker {
     pub restarts: u64,
     /// How the slot's last worker ended.
     pub last_exit: Option<LastExit>,
+    /// What it says of itself.
+    pub says: Option<String>,
 }
 
 /// How a worker ended.

@@ -61,7 +61,7 @@ const OF_A_POOL: &[(&str, &str, &str)] = &[
     ("queue.per_uid = \"10%\"", "expected a whole number", "per_uid = 100"),
     ("queue.per_uid = 4097", "4097 connections in a line of 4096", "write less than 4096"),
     ("queue = { limit = 10, per_uid = 11 }", "11 connections in a line of 10", "raise queue.limit"),
-    ("start.ready = \"notify\"", "not yet supported", "\"auto\""),
+    ("start.ready = \"notify\"", "says Hello", "\"hello\""),
     ("start.ready = \"accept\"", "says Hello", "\"hello\""),
     ("command = [\"sh\"]\nhandoff = \"accept\"\nstart.ready = \"hello\"", "does not say Hello", "\"accept\""),
     ("handoff = \"accept\"", "the built-in hello server", "add a command"),

@@ -125,6 +125,68 @@ unsafe fn own_descriptors(msg: &libc::msghdr) -> Vec<OwnedFd> {
     fds
 }
 
+/// Room for the credentials of a sender and for nothing else: descriptors that come with them don't fit, and the kernel closes
+/// what does not fit (unix(7)).
+const SENDER_WORDS: usize = 4;
+
+const _: () = {
+    // SAFETY: CMSG_SPACE only computes.
+    let room = unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as u32) } as usize;
+    assert!(room == SENDER_WORDS * size_of::<u64>());
+};
+
+/// Who sent a message, by the kernel's word. The process may be gone by now, and its number somebody else's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender {
+    /// Its process; 0 where we can't see it.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// A message, and who sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signed {
+    /// Bytes that were written to the buffer.
+    pub len: usize,
+    /// The message was longer than the buffer.
+    pub truncated: bool,
+    /// `None` when the socket does not ask for it (SO_PASSCRED).
+    pub sender: Option<Sender>,
+}
+
+/// Receives one message without waiting, and who sent it. Descriptors are not accepted.
+///
+/// # Errors
+/// As recvmsg(2).
+pub fn recv_signed(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Signed> {
+    let mut control = [0u64; SENDER_WORDS];
+    let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: msghdr is plain data for which all zeroes are valid.
+    let mut msg: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    msg.msg_iov = &raw mut iov;
+    msg.msg_iovlen = 1;
+    msg.msg_control = control.as_mut_ptr().cast();
+    msg.msg_controllen = size_of_val(&control);
+    // SAFETY: iov and control describe memory that outlives the call and that nothing else refers to.
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut msg, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) };
+    if len == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel filled in `msg`, whose control data is the local array above.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const msg) };
+    // SAFETY: not null, so a whole header lies inside the buffer; credentials are as long as a ucred, which has room there.
+    let sender = (!header.is_null()).then(|| unsafe {
+        let is_credentials = (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_CREDENTIALS;
+        is_credentials.then(|| ptr::read_unaligned(libc::CMSG_DATA(header).cast::<libc::ucred>()))
+    });
+    Ok(Signed {
+        len: len.unsigned_abs(),
+        truncated: msg.msg_flags & libc::MSG_TRUNC != 0,
+        sender: sender.flatten().map(|sender| Sender { pid: sender.pid, uid: sender.uid }),
+    })
+}
+
 /// One message of a batch, as [`recv_batch`] left it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchItem {

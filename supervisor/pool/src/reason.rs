@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ostler_config::checked::Handoff;
+use ostler_config::checked::{Handoff, Ready};
 use ostler_shared::{ConnId, WorkerId, WorkerName};
 
 use crate::event::Exit;
@@ -92,7 +92,7 @@ pub enum What {
     /// It ended before its probation was over, which lasts as long as this.
     DiedOnProbation(Exit, Duration),
     /// It was not READY in time.
-    NeverReady(Duration, Handoff),
+    NeverReady(Duration, Handoff, Ready),
     /// Its program could not be executed.
     Exec(String),
     /// No process could be made.

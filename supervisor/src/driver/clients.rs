@@ -249,7 +249,8 @@ impl Driver {
             listeners: &listeners,
             process: &|worker| {
                 let link = self.workers.get(&worker)?;
-                Some(status::Process { pid: link.pid.as_raw(), depth: link.depth() })
+                let says = link.notices.as_ref().and_then(|notices| notices.status()).map(str::to_owned);
+                Some(status::Process { pid: link.pid.as_raw(), depth: link.depth(), says })
             },
         })
     }

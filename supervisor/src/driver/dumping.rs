@@ -113,8 +113,7 @@ impl Driver {
             Some(nonce) => format!("asked for a sign of life ({nonce})"),
             None => "not asked".to_owned(),
         };
-        let heard =
-            self.heartbeat_ago(link.ring).map_or_else(|| "never".to_owned(), |ago| format!("{} ago", brief(ago)));
+        let heard = self.heartbeat_ago(link).map_or_else(|| "never".to_owned(), |ago| format!("{} ago", brief(ago)));
         format!(
             "  worker {name} id {id} pid {} · {state}, {:?} · claimed {} waiting {depth} of {} · done {} · age {} · \
              last heard of {heard} · {asked} · restarts {}",

@@ -12,7 +12,7 @@ use super::farewells::LINGERING_MAX;
 /// Descriptors that the supervisor needs for itself: streams, epoll, signals, control socket and its clients,
 /// the configuration being read, the log, hooks, and one accept batch in flight.
 const OWN: u64 = 224;
-/// Per worker: mailbox (2), control, doorbell, pidfd, two log pipes, exec pipe.
+/// Per worker: mailbox (2), control or what it notifies, doorbell, pidfd, two log pipes, exec pipe.
 const PER_WORKER: u64 = 8;
 
 /// How many workers of a pool are provided for beside those that serve. If more have to leave at a time, spawns wait until

@@ -21,6 +21,7 @@ use super::output::{LastWords, Pipe};
 use super::parking::{Parked, Parking};
 use super::rings::RingNo;
 use super::unmodified::Goodbye;
+use super::worker_notify::Notices;
 
 /// How far a worker's introduction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub(crate) struct Link {
     pub(crate) ring: RingNo,
     /// What it rings while we wait.
     pub(crate) doorbell: EventFd,
+    /// Where one that is not on the library speaks of itself.
+    pub(crate) notices: Option<Notices>,
     /// The nonce of the question that it has not answered.
     pub(crate) asked: Option<u64>,
     pub(crate) exec: Option<io::PipeReader>,

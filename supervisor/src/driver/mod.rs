@@ -38,6 +38,7 @@ mod sweep;
 mod unix_diag;
 mod unmodified;
 mod watchdog;
+mod worker_notify;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -184,6 +185,7 @@ impl Driver {
             Source::Output(worker) => self.read_output(worker, source),
             Source::Errors(worker) => self.read_output(worker, source),
             Source::Exec(worker) => self.read_exec_report(worker),
+            Source::Notices(worker) => self.read_notices(worker),
             Source::Hook(_) => self.sweep(),
             Source::HookOutput(no) => self.read_hook_output(HookNo(no)),
             Source::Waiting(conn) => self.look_after(conn),

@@ -12,7 +12,7 @@ use super::Driver;
 use super::child::Ended;
 use super::link::Link;
 use super::oom::OutOfMemory;
-use super::rings::RingNo;
+use super::worker_notify::Notices;
 use crate::deaths::Death;
 use crate::report;
 
@@ -76,7 +76,7 @@ impl Driver {
             ended,
             out_of_memory,
             sent: link.sent,
-            heartbeat_ago: self.heartbeat_ago(link.ring),
+            heartbeat_ago: self.heartbeat_ago(link),
             last_words: link.last_words.lines(),
             settings: Arc::clone(&link.settings),
             portrait: link.portrait.clone(),
@@ -87,11 +87,12 @@ impl Driver {
     /// How long ago a serving thread of a worker was last heard of, by its own words.
     fn last_sign_of(&self, name: &WorkerName) -> Option<Duration> {
         let link = self.workers.values().find(|link| link.name == *name)?;
-        self.heartbeat_ago(link.ring)
+        self.heartbeat_ago(link)
     }
 
-    pub(super) fn heartbeat_ago(&self, ring: RingNo) -> Option<Duration> {
-        let heard_at = self.rings.hints(ring).heartbeat_ns?;
+    pub(super) fn heartbeat_ago(&self, link: &Link) -> Option<Duration> {
+        let notified_at = link.notices.as_ref().and_then(Notices::alive_at_ns);
+        let heard_at = self.rings.hints(link.ring).heartbeat_ns.max(notified_at)?;
         // By the kernel's clock, which is the worker's: ours leaves absences out.
         Some(Moment::from_ns(monotonic_ns()).since(Moment::from_ns(heard_at)))
     }

@@ -112,6 +112,7 @@ impl Driver {
         self.sources.add(&link.pidfd, Source::Process(worker))?;
         link.control.iter().try_for_each(|control| self.sources.add(control, Source::Control(worker)))?;
         self.sources.add_doorbell(&link.doorbell, Source::Doorbell(worker))?;
+        link.notices.iter().try_for_each(|notices| self.sources.add(notices, Source::Notices(worker)))?;
         let pipes = [(&link.output, Source::Output(worker)), (&link.errors, Source::Errors(worker))];
         for (pipe, source) in pipes.into_iter().filter_map(|(pipe, source)| Some((pipe.as_ref()?, source))) {
             self.sources.add(pipe, source)?;

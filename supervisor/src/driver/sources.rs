@@ -44,6 +44,8 @@ pub(crate) enum Source {
     Waiting(ConnId),
     /// A client that has its last word sends on, or has ended.
     Lingering(ConnId),
+    /// A worker said something of itself.
+    Notices(WorkerId),
 }
 
 /// Bits of a token that tell which one; the rest tells what.
@@ -67,6 +69,7 @@ impl Source {
             Source::HookOutput(number) => (12, number),
             Source::Waiting(conn) => (13, conn.0),
             Source::Lingering(conn) => (14, conn.0),
+            Source::Notices(worker) => (15, worker.0),
         };
         assert!(number >> NUMBER_BITS == 0, "more than 2^56 of one kind of source");
         kind << NUMBER_BITS | number
@@ -90,6 +93,7 @@ impl Source {
             12 => Source::HookOutput(number),
             13 => Source::Waiting(ConnId(number)),
             14 => Source::Lingering(ConnId(number)),
+            15 => Source::Notices(WorkerId(number)),
             kind => unreachable!("epoll gave a token that we never made: kind {kind}"),
         }
     }
@@ -181,6 +185,7 @@ mod tests {
             Source::HookOutput(6),
             Source::Waiting(ConnId(5)),
             Source::Lingering(ConnId(6)),
+            Source::Notices(worker),
         ] {
             assert_eq!(Source::of_token(source.token()), source);
         }

@@ -25,6 +25,7 @@ use super::link::{Link, Manners};
 use super::output::{LastWords, Pipe};
 use super::rings::{Rings, Side};
 use super::unmodified::{Goodbye, Unmodified, drain_signal};
+use super::worker_notify::{NOTIFY_SOCKET, Notices};
 use crate::stdio::Orders;
 
 /// The hidden subcommand that makes this binary a hello server.
@@ -89,10 +90,12 @@ pub(crate) fn spawn(
         .chain(control_worker.iter().map(|control| Some(control.as_fd())))
         .chain(ours.map(Some));
     let descriptors = laid_out.map(|fd| fd.map(child::source).transpose()).collect::<io::Result<Vec<_>>>()?;
+    let notices = unmodified.map(|_| Notices::open()).transpose()?;
     let environment = match unmodified {
         None => environment(&config.process, of_protocol(name, env::fds()))?,
         Some(unmodified) => {
-            let own = of_protocol(name, env::fds_of_unmodified(env::MAILBOX_FD + 1));
+            let spoken_at = notices.iter().map(|notices| (NOTIFY_SOCKET.into(), notices.address().to_owned()));
+            let own = of_protocol(name, env::fds_of_unmodified(env::MAILBOX_FD + 1)).chain(spoken_at);
             let facts = own.chain(unmodified.variables(name, config, mailbox_reader.as_fd())?);
             unmodified.preloaded(environment(&config.process, facts)?)?
         }
@@ -129,6 +132,7 @@ pub(crate) fn spawn(
         control,
         ring: rings.open(worker, side),
         doorbell,
+        notices,
         asked: None,
         exec: Some(exec),
         output: output.map(Pipe::new),

@@ -45,6 +45,7 @@ impl Driver {
         // Whatever it left behind in its group would go on claiming in its name.
         let _signalled = child::signal_group(pid, Signal::SIGKILL as i32);
         self.read_exec_report(worker);
+        self.read_notices(worker);
         // Its last frames. What a descendant of its still sends is not
         // waited for: after the shutdown only what is queued can be read.
         if let Some(control) = self.workers.get(&worker).and_then(|link| link.control.as_ref()) {
@@ -59,6 +60,7 @@ impl Driver {
         self.sources.remove(&link.pidfd);
         link.control.iter().for_each(|control| self.sources.remove(control));
         self.sources.remove(&link.doorbell);
+        link.notices.iter().for_each(|notices| self.sources.remove(notices));
         for pipe in [&mut link.output, &mut link.errors] {
             let Some(mut pipe) = pipe.take() else { continue };
             self.sources.remove(&pipe);

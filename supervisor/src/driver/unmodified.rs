@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::fstat;
-use ostler_config::checked::{AcceptAt, DrainSignal, Handoff, Pool};
+use ostler_config::checked::{AcceptAt, DrainSignal, Handoff, Pool, Ready};
 use ostler_pool::{Event, Moment};
 use ostler_shared::{WorkerId, WorkerName, env};
 
@@ -139,7 +139,12 @@ impl Driver {
     pub(super) fn look_at_unmodified(&mut self, worker: WorkerId) {
         let Some(link) = self.workers.get_mut(&worker) else { return };
         let Some(table) = self.rings.table(link.ring) else { return };
-        let (is_ready, answered) = (table.is_ready(), table.answered());
+        // A program that only says so, and does not wait where connections come, would leave them there.
+        let has_said = match link.settings.pool.start.ready {
+            Ready::Auto | Ready::Hello | Ready::Accept => true,
+            Ready::Notify => link.notices.as_ref().is_some_and(|notices| notices.ready_at_ns().is_some()),
+        };
+        let (is_ready, answered) = (table.is_ready() && has_said, table.answered());
         if link.manners == Manners::Stranger && is_ready {
             return self.ready(worker);
         }

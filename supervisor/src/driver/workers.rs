@@ -1,7 +1,7 @@
 //! Listens to workers: their frames, their completions, their prints, and whether their program could be executed.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use ostler_pool::{Event, HangUp, Moment};
 use ostler_shared::region::Gate;
@@ -12,7 +12,7 @@ use ostler_shared::{WorkerId, packet};
 use super::Driver;
 use super::hooks::HookNo;
 use super::link::Manners;
-use super::output::{After, FLOOD_PAUSE, Pipe};
+use super::output::{After, FLOOD_PAUSE};
 use super::sources::Source;
 use crate::deaths::ProgramsEnded;
 use crate::report;
@@ -252,9 +252,9 @@ impl Driver {
     pub(super) fn resume_paused(&mut self, now: Moment) {
         while self.paused.front().is_some_and(|(until, _)| *until <= now) {
             let Some((_, source)) = self.paused.pop_front() else { return };
-            let watched = match (source, self.pipe_of(source)) {
+            let watched = match (source, self.paused_fd(source)) {
                 (Source::ControlListener, _) => self.sources.add(self.server.readable(), source),
-                (_, Some(pipe)) => self.sources.add(pipe, source),
+                (_, Some(fd)) => self.sources.add(fd, source),
                 (_, None) => continue,
             };
             match watched {
@@ -266,11 +266,16 @@ impl Driver {
         }
     }
 
-    fn pipe_of(&self, source: Source) -> Option<&Pipe> {
+    /// What is waited for again after a pause, if it is still there.
+    fn paused_fd(&self, source: Source) -> Option<BorrowedFd<'_>> {
         match source {
-            Source::Output(worker) => self.workers.get(&worker)?.output.as_ref(),
-            Source::Errors(worker) => self.workers.get(&worker)?.errors.as_ref(),
-            Source::HookOutput(no) => self.hooks.pipe(HookNo(no)),
+            Source::Output(worker) => self.workers.get(&worker)?.output.as_ref().map(AsFd::as_fd),
+            Source::Errors(worker) => self.workers.get(&worker)?.errors.as_ref().map(AsFd::as_fd),
+            Source::Notices(worker) => {
+                let link = self.workers.get(&worker).filter(|link| link.ended.is_none())?;
+                link.notices.as_ref().map(AsFd::as_fd)
+            }
+            Source::HookOutput(no) => self.hooks.pipe(HookNo(no)).map(AsFd::as_fd),
             _ => None,
         }
     }

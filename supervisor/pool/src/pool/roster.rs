@@ -248,7 +248,8 @@ impl Pool {
                 let failure = if hung_up {
                     What::HungUp
                 } else {
-                    What::NeverReady(worker.ready_timeout(), worker.settings.pool.handoff)
+                    let pool = &worker.settings.pool;
+                    What::NeverReady(worker.ready_timeout(), pool.handoff, pool.start.ready)
                 };
                 worker.trouble.get_or_insert(failure);
                 self.dismiss(turn, seat, Input::Deadline, Cause::NeverReady);
