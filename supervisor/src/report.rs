@@ -489,7 +489,10 @@ fn stage(setback: &Setback) -> String {
 pub(crate) fn plain(failure: &Failure) -> String {
     let who = failure.worker.as_ref().map_or_else(String::new, |(_, name)| format!("worker {name} "));
     match &failure.what {
-        What::DiedStarting(exit) => format!("{who}ended with {} before it was ready", exit_words(*exit)),
+        What::DiedStarting(exit) => {
+            let remedy = if *exit == Exit::Code(0) { " (a worker has to stay in the foreground)" } else { "" };
+            format!("{who}ended with {} before it was ready{remedy}", exit_words(*exit))
+        }
         What::DiedEarly(exit) => {
             format!("{who}ended with {} soon after it was ready, without serving anybody", exit_words(*exit))
         }

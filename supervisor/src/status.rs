@@ -1,5 +1,6 @@
 //! Shows the state of everything: as JSON for programs, as a table for people.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ostler_config::checked::Handoff;
@@ -27,6 +28,8 @@ pub(crate) struct Process {
     pub(crate) depth: u64,
     /// What it says of itself.
     pub(crate) says: Option<String>,
+    /// How its connections have got out of its library's sight, in words; empty where they have not.
+    pub(crate) escapes: Vec<&'static str>,
 }
 
 /// `ostler status --json`; what is not measured is null.
@@ -108,6 +111,7 @@ struct WorkerStatus {
     restarts: u32,
     last_exit: Option<ExitStatus>,
     says: Option<String>,
+    estimated: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -200,6 +204,7 @@ fn worker_status(facts: &Facts<'_>, worker: &WorkerSnapshot) -> WorkerStatus {
             let at_s = seconds(facts.uptime) - seconds(facts.now.since(at));
             ExitStatus { code, signal, at_s: round3(at_s) }
         }),
+        estimated: process.iter().flat_map(|process| &process.escapes).map(|word| (*word).to_owned()).collect(),
         says: process.and_then(|process| process.says),
     }
 }
@@ -283,6 +288,12 @@ fn troubles(pool: &PoolStatus) -> Vec<String> {
     if let Some(reason) = &pool.reload.reason {
         let first = reason.lines().next().unwrap_or_default();
         lines.push(format!("! pool {}: the last reload was undone: {first}", pool.name));
+    }
+    let estimated: BTreeSet<&str> =
+        pool.workers.iter().flat_map(|worker| &worker.estimated).map(String::as_str).collect();
+    if !estimated.is_empty() {
+        let how = estimated.into_iter().collect::<Vec<_>>().join(", ");
+        lines.push(format!("! pool {}: claimed, done and lost are estimated ({how})", pool.name));
     }
     if pool.queue.length >= u64::from(pool.queue.limit) {
         lines.push(format!("! pool {}: the waiting line is full ({})", pool.name, pool.queue.limit));

@@ -163,7 +163,11 @@ pub struct Worker {
     /// How the slot's last worker ended.
     pub last_exit: Option<LastExit>,
     /// What it says of itself.
+    #[serde(default)]
     pub says: Option<String>,
+    /// How its connections have got out of sight.
+    #[serde(default)]
+    pub estimated: Vec<String>,
 }
 
 /// How a worker ended.

@@ -169,7 +169,10 @@ fn a_status_has_every_key_of_the_contract() {
     has(&pool["service_ms"], "p50 p99");
     has(&pool["reload"], "last reason generation");
     let worker = &pool["workers"][0];
-    has(worker, "slot generation id pid state claimed waiting done capacity age_s rss_bytes restarts last_exit says");
+    has(
+        worker,
+        "slot generation id pid state claimed waiting done capacity age_s rss_bytes restarts last_exit says estimated",
+    );
     assert_eq!(pool["service_ms"]["p50"], serde_json::Value::Null, "nothing was measured");
     assert_eq!(pool["reload"]["last"], "none");
     assert_eq!(status["pid"], ostler.pid());

@@ -148,10 +148,10 @@ fn null_terminated(texts: &[CString]) -> Vec<*const libc::c_char> {
     texts.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
 }
 
-/// A descriptor of a process: it becomes readable when that ends.
+/// A descriptor of the process that has this number now (pidfd_open(2)).
 ///
 /// # Errors
-/// As pidfd_open(2).
+/// `ESRCH` when there is none, `EINVAL` when it is the number of a thread; no descriptors, no memory.
 pub(crate) fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
     // SAFETY: ints only (pidfd_open(2); close-on-exec by itself).
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };

@@ -4,6 +4,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::Signal;
 use ostler_config::checked::Workers;
 use ostler_pool::{Answer, Change, Event, Moment, Note, RequestId, Urgency, WORKERS_MAX};
+use ostler_shared::claims::Escape;
 use ostler_shared::{PoolName, SlotNo};
 
 use super::jobs::Outcome;
@@ -250,7 +251,12 @@ impl Driver {
             process: &|worker| {
                 let link = self.workers.get(&worker)?;
                 let says = link.notices.as_ref().and_then(|notices| notices.status()).map(str::to_owned);
-                Some(status::Process { pid: link.pid.as_raw(), depth: link.depth(), says })
+                let escapes = self
+                    .rings
+                    .table(link.ring)
+                    .map(|table| table.escapes().map(Escape::word).collect())
+                    .unwrap_or_default();
+                Some(status::Process { pid: link.pid.as_raw(), depth: link.depth(), says, escapes })
             },
         })
     }

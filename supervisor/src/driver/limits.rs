@@ -5,9 +5,10 @@ use std::io;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use ostler_config::Config;
-use ostler_config::checked::{Farewell, Overflow, Pool};
+use ostler_config::checked::{Farewell, Handoff, Overflow, Pool};
 
 use super::farewells::LINGERING_MAX;
+use super::owners::OWNERS_MAX;
 
 /// Descriptors that the supervisor needs for itself: streams, epoll, signals, control socket and its clients,
 /// the configuration being read, the log, hooks, and one accept batch in flight.
@@ -76,10 +77,15 @@ pub(crate) fn check(config: &Config, hard: u64) -> Result<(), TooFew> {
         workers += most + most.min(BESIDE_MAX);
         listeners += pool.listen.len() as u64 * 2; // a Unix path has its lock
     }
+    let is_unmodified = |pool: &Pool| match pool.handoff {
+        Handoff::Accept => true,
+        Handoff::Pass | Handoff::Stdio => false,
+    };
+    let owners = if config.pools.iter().any(is_unmodified) { OWNERS_MAX as u64 } else { 0 };
     let lingering = if config.pools.iter().any(has_last_words) { LINGERING_MAX as u64 } else { 0 };
-    let need = OWN + lines + workers * PER_WORKER + listeners + lingering;
+    let need = OWN + lines + workers * PER_WORKER + listeners + lingering + owners;
     if need > hard {
-        let others = OWN + listeners + lingering;
+        let others = OWN + listeners + lingering + owners;
         let detail = format!("{lines} in waiting lines, {} for workers, {others} others", workers * PER_WORKER);
         return Err(TooFew { need, hard, detail });
     }

@@ -23,6 +23,7 @@ mod notify;
 mod noting;
 mod oom;
 mod output;
+mod owners;
 mod parking;
 mod path_lock;
 mod performing;
@@ -66,6 +67,7 @@ use limits::Inherited;
 use link::Link;
 use noting::Remains;
 use oom::KillCounter;
+use owners::Owners;
 use parking::Parking;
 use ready::Readiness;
 use rings::{News, RingNo, Rings};
@@ -117,6 +119,8 @@ pub(crate) struct Driver {
     sittings: VecDeque<(Moment, WorkerId)>,
     /// Unmodified programs that drain, and when their farewell goes on.
     goodbyes: BTreeSet<(Moment, WorkerId)>,
+    /// Processes of unmodified programs that hold connections.
+    owners: Owners,
     /// Dead workers whose mailbox could not be emptied for want of descriptors.
     starved: Vec<WorkerId>,
     /// What is left alone until then: log pipes that flood, the control socket when descriptors ran out.
@@ -186,6 +190,7 @@ impl Driver {
             Source::Errors(worker) => self.read_output(worker, source),
             Source::Exec(worker) => self.read_exec_report(worker),
             Source::Notices(worker) => self.read_notices(worker),
+            Source::Owner(no) => self.attend_owner(no),
             Source::Hook(_) => self.sweep(),
             Source::HookOutput(no) => self.read_hook_output(HookNo(no)),
             Source::Waiting(conn) => self.look_after(conn),
@@ -204,6 +209,7 @@ impl Driver {
         self.tell_the_manager();
         self.end_long_sittings(now);
         self.say_goodbyes(now);
+        self.look_for_owners(now);
         self.watch_the_patient();
         if self.pools.next_deadline().is_some_and(|at| at <= now) {
             self.step(Event::Tick);
@@ -246,6 +252,7 @@ impl Driver {
             paused,
             sitting,
             self.goodbyes.first().map(|(at, _)| *at),
+            self.owners.next_deadline(),
             self.hooks.next_deadline(now),
             self.readiness.next_sign_of_life().map(|left| now + left),
         ];

@@ -208,6 +208,15 @@ impl Rings {
         }
     }
 
+    /// The same, to settle something in it; `None` as well when its program is not believed any more.
+    pub(crate) fn believed_table(&mut self, no: RingNo) -> Option<&mut Table> {
+        let ring = self.ring_mut(no);
+        match (&mut ring.side, ring.trust) {
+            (Side::Unmodified(table), Trust::Given) => Some(table),
+            (Side::Unmodified(_), Trust::Gone) | (Side::Library(_), _) => None,
+        }
+    }
+
     pub(crate) fn marks(&self, no: RingNo) -> impl Iterator<Item = (ConnId, Sign)> {
         let side = match &self.ring(no).side {
             Side::Library(side) => Some(side),

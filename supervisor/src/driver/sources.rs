@@ -46,6 +46,8 @@ pub(crate) enum Source {
     Lingering(ConnId),
     /// A worker said something of itself.
     Notices(WorkerId),
+    /// A process of an unmodified program ended, by its number over all of them.
+    Owner(u64),
 }
 
 /// Bits of a token that tell which one; the rest tells what.
@@ -70,6 +72,7 @@ impl Source {
             Source::Waiting(conn) => (13, conn.0),
             Source::Lingering(conn) => (14, conn.0),
             Source::Notices(worker) => (15, worker.0),
+            Source::Owner(number) => (16, number),
         };
         assert!(number >> NUMBER_BITS == 0, "more than 2^56 of one kind of source");
         kind << NUMBER_BITS | number
@@ -94,6 +97,7 @@ impl Source {
             13 => Source::Waiting(ConnId(number)),
             14 => Source::Lingering(ConnId(number)),
             15 => Source::Notices(WorkerId(number)),
+            16 => Source::Owner(number),
             kind => unreachable!("epoll gave a token that we never made: kind {kind}"),
         }
     }
@@ -186,6 +190,7 @@ mod tests {
             Source::Waiting(ConnId(5)),
             Source::Lingering(ConnId(6)),
             Source::Notices(worker),
+            Source::Owner(7),
         ] {
             assert_eq!(Source::of_token(source.token()), source);
         }

@@ -19,6 +19,7 @@ use super::jobs::Jobs;
 use super::limits::{self, TooFew};
 use super::listeners::{ListenError, errno_of};
 use super::oom::KillCounter;
+use super::owners::Owners;
 use super::parking::Parking;
 use super::ready::Readiness;
 use super::rings::Rings;
@@ -121,6 +122,7 @@ impl Driver {
             next_nonce: 1,
             sittings: VecDeque::new(),
             goodbyes: BTreeSet::new(),
+            owners: Owners::default(),
             starved: Vec::new(),
             paused: VecDeque::new(),
             requests: BTreeMap::new(),

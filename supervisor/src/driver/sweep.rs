@@ -55,6 +55,7 @@ impl Driver {
             self.read_control(worker);
         }
         self.read_ring(worker);
+        self.forget_owners(worker);
         let Some(link) = self.workers.get_mut(&worker) else { return };
         link.ended = Some((reap(Which::Pidfd(link.pidfd.as_fd())), Vec::new()));
         self.sources.remove(&link.pidfd);

@@ -166,6 +166,7 @@ impl Driver {
         if let Err(lied) = honest {
             self.misbehaved(worker, lied.to_string());
         }
+        self.welcome_newcomers(worker);
         self.look_at_unmodified(worker);
     }
 
@@ -198,7 +199,7 @@ impl Driver {
         self.step(Event::HungUp { worker, how: HangUp::ChannelClosed });
     }
 
-    fn misbehaved(&mut self, worker: WorkerId, how: String) {
+    pub(super) fn misbehaved(&mut self, worker: WorkerId, how: String) {
         self.ignore_control(worker);
         if let Some(link) = self.workers.get(&worker) {
             self.sources.remove(&link.doorbell);

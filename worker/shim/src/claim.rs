@@ -122,6 +122,7 @@ fn take(post: &Post, fd: RawFd, close_on_exec: c_int, peeked: Ticket, copy: Opti
         }
     };
     post.claimant.hold(claim, ticket.conn);
+    post.introduce();
     let (connection, other) = match second {
         // Both are the same connection. The program gets the lower number, as it would from accept.
         _ if ticket.conn == peeked.conn => (Some(copy), second),

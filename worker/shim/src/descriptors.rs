@@ -10,7 +10,7 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use ostler_shared::claims::Claim;
+use ostler_shared::claims::{Claim, Escape};
 use ostler_shared::completion::Outcome;
 
 use crate::originals::aside;
@@ -56,6 +56,9 @@ fn put(post: &Post, number: usize, word: u64) {
     INODES[number].store(0, Ordering::Relaxed);
     let before = CLAIMS[number].swap(word, Ordering::AcqRel);
     BOUND.fetch_max(number + 1, Ordering::Relaxed);
+    if before != 0 {
+        post.claimant.note_escape(Escape::Unseen);
+    }
     finish(post, Claim::of_word(before));
 }
 
@@ -91,10 +94,39 @@ pub(crate) fn copied(from: RawFd, to: RawFd) {
     let (Some(from), Some(to)) = (slot(from), slot(to)) else { return };
     let word = CLAIMS[from].load(Ordering::Acquire);
     let (Some(claim), Some(post)) = (Claim::of_word(word), post()) else { return };
-    if from != to && post.me().is_some() {
+    if post.me().is_none() {
+        // A child that shares our memory makes it a descriptor of the program that it is about to execute.
+        post.claimant.note_escape(Escape::Cloned);
+    } else if from != to {
         COPIES[claim.place()].fetch_add(1, Ordering::AcqRel);
         put(post, to, word);
     }
+}
+
+/// Notes that connections of this process get to another one by a way on which we can't follow them, if it holds any.
+pub(crate) fn escape_all(escape: Escape) {
+    if let (Some(_), Some(post)) = (numbers().next(), post()) {
+        post.claimant.note_escape(escape);
+    }
+}
+
+/// The same of one descriptor, if it is a connection.
+pub(crate) fn escape(fd: RawFd, escape: Escape) {
+    if let (true, Some(post)) = (is_connection(fd), post()) {
+        post.claimant.note_escape(escape);
+    }
+}
+
+fn stays_open_after_exec(number: usize) -> bool {
+    let fd = RawFd::try_from(number).unwrap_or(-1);
+    // SAFETY: ints only.
+    let flags = unsafe { crate::originals::fcntl(fd, libc::F_GETFD, 0) };
+    flags != -1 && flags & libc::FD_CLOEXEC == 0
+}
+
+/// Each connection that a program executed by this process would have, once for each number.
+pub(crate) fn held_after_exec(mut what: impl FnMut(Claim)) {
+    numbers().filter(|(number, _)| stays_open_after_exec(*number)).for_each(|(_, claim)| what(claim));
 }
 
 /// The claims of all numbers from `first` to `last`, forgotten.
@@ -110,20 +142,24 @@ fn numbers() -> impl Iterator<Item = (usize, Claim)> {
 }
 
 /// Does something with each connection that this process holds, once for each number: it must do no harm to do it again.
-pub(crate) fn held(what: impl Fn(Claim)) {
+pub(crate) fn held(mut what: impl FnMut(Claim)) {
     numbers().for_each(|(_, claim)| what(claim));
+}
+
+/// The same with something that is found out only if there is one.
+pub(crate) fn held_first<T: Copy>(find: impl FnOnce() -> Option<T>, what: impl Fn(Claim, T)) {
+    let mut held = numbers().peekable();
+    if held.peek().is_some()
+        && let Some(found) = find()
+    {
+        held.for_each(|(_, claim)| what(claim, found));
+    }
 }
 
 /// Does something with each connection that no descriptor of this process leads to after an exec.
 pub(crate) fn held_until_exec(what: impl Fn(Claim)) {
     held(|claim| {
-        let stays = |number: usize| {
-            let fd = RawFd::try_from(number).unwrap_or(-1);
-            // SAFETY: ints only.
-            let flags = unsafe { crate::originals::fcntl(fd, libc::F_GETFD, 0) };
-            flags != -1 && flags & libc::FD_CLOEXEC == 0
-        };
-        if !numbers().any(|(number, other)| other == claim && stays(number)) {
+        if !numbers().any(|(number, other)| other == claim && stays_open_after_exec(number)) {
             what(claim);
         }
     });
@@ -152,6 +188,7 @@ fn tend_one(post: &Post, number: usize) {
     // The word names this claim and no other, so that whoever closes it meanwhile, or claims anew, is not taken for it.
     if !is_there {
         if CLAIMS[number].compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            post.claimant.note_escape(Escape::Unseen);
             finish(post, Claim::of_word(word));
         }
     } else if known == 0 {

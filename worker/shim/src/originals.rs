@@ -101,6 +101,11 @@ originals! {
     execv = c"execv"(path: *const c_char, arguments: *const *const c_char) -> c_int;
     execvp = c"execvp"(path: *const c_char, arguments: *const *const c_char) -> c_int;
     execvpe = c"execvpe"(path: *const c_char, arguments: *const *const c_char, variables: *const *const c_char) -> c_int;
+    posix_spawn = c"posix_spawn"(pid: *mut libc::pid_t, path: *const c_char, actions: *const libc::posix_spawn_file_actions_t, attributes: *const libc::posix_spawnattr_t, arguments: *const *mut c_char, variables: *const *mut c_char) -> c_int;
+    posix_spawnp = c"posix_spawnp"(pid: *mut libc::pid_t, file: *const c_char, actions: *const libc::posix_spawn_file_actions_t, attributes: *const libc::posix_spawnattr_t, arguments: *const *mut c_char, variables: *const *mut c_char) -> c_int;
+    adddup2 = c"posix_spawn_file_actions_adddup2"(actions: *mut libc::posix_spawn_file_actions_t, from: c_int, to: c_int) -> c_int;
+    clone = c"clone"(run: *mut c_void, stack: *mut c_void, flags: c_int, argument: *mut c_void, parent: *mut c_void, tls: *mut c_void, child: *mut c_void) -> c_int;
+    sendmsg = c"sendmsg"(fd: c_int, message: *const libc::msghdr, flags: c_int) -> libc::ssize_t;
     unlink = c"unlink"(path: *const c_char) -> c_int;
     unlinkat = c"unlinkat"(dir: c_int, path: *const c_char, flags: c_int) -> c_int;
     remove = c"remove"(path: *const c_char) -> c_int;

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
 use libc::c_int;
 use ostler_shared::claims::{Claimant, Holder};
@@ -98,6 +98,8 @@ pub(crate) struct Post {
     anonymous: Identity,
     /// This process, as the table knows it; 0 in a child that nobody has told.
     me: AtomicU64,
+    /// Whether the supervisor has been told that this process holds something. Of the first it knows.
+    is_introduced: AtomicBool,
 }
 
 /// The place of the doorbell among ostler's own descriptors.
@@ -156,6 +158,7 @@ fn look() -> Option<Post> {
         own: [region, gauges, doorbell].map(AtomicI32::new),
         anonymous: Identity::of(doorbell)?,
         me: AtomicU64::new(me().map_or(0, Holder::word)),
+        is_introduced: AtomicBool::new(false),
     })
 }
 
@@ -172,15 +175,28 @@ fn variable(name: &str) -> Option<String> {
 
 /// This process: its number, and when it started by `/proc/self/stat`. Makes system calls only.
 pub(crate) fn me() -> Option<Holder> {
+    // SAFETY: it only answers.
+    named(unsafe { libc::getpid() }, c"/proc/self/stat")
+}
+
+/// A child that nobody has reaped yet.
+pub(crate) fn process(pid: libc::pid_t) -> Option<Holder> {
+    let mut path = [0u8; 32];
+    // SAFETY: snprintf ends the text in NUL and writes no more than there is room for, which is enough for any int.
+    unsafe { libc::snprintf(path.as_mut_ptr().cast(), path.len(), c"/proc/%d/stat".as_ptr(), pid) };
+    named(pid, CStr::from_bytes_until_nul(&path).ok()?)
+}
+
+fn named(pid: libc::pid_t, path: &CStr) -> Option<Holder> {
     let mut text = [0u8; 512];
     // SAFETY: the path ends in NUL, the buffer has the length that is said, and the descriptor is ours from open to close.
-    let (pid, len) = unsafe {
-        let fd = libc::open(c"/proc/self/stat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+    let len = unsafe {
+        let fd = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         let len = if fd < 0 { 0 } else { libc::read(fd, text.as_mut_ptr().cast(), text.len()) };
         if fd >= 0 {
             originals::close(fd);
         }
-        (libc::getpid(), usize::try_from(len).unwrap_or(0))
+        usize::try_from(len).unwrap_or(0)
     };
     Holder::new(pid, started(text.get(..len)?).unwrap_or(0))
 }
@@ -225,8 +241,16 @@ impl Post {
     }
 
     /// A forked child is somebody else.
-    pub(crate) fn set_me(&self, me: Option<Holder>) {
+    pub(crate) fn be(&self, me: Option<Holder>) {
         self.me.store(me.map_or(0, Holder::word), Ordering::Relaxed);
+        self.is_introduced.store(false, Ordering::Relaxed);
+    }
+
+    /// Says once that this process holds something, so that the supervisor sees it end.
+    pub(crate) fn introduce(&self) {
+        if !self.is_introduced.load(Ordering::Relaxed) && !self.is_introduced.swap(true, Ordering::Relaxed) {
+            self.ring_if(self.claimant.introduce());
+        }
     }
 
     /// Says that the program takes connections.

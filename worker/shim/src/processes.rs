@@ -10,7 +10,7 @@
 //! held that was killed is let go, and counted as lost, by the parent that reaps it.
 
 use libc::{c_char, c_int};
-use ostler_shared::claims::Holder;
+use ostler_shared::claims::{Escape, Holder};
 use ostler_shared::completion::Outcome;
 
 use crate::descriptors;
@@ -31,6 +31,15 @@ pub unsafe extern "C" fn fork() -> libc::pid_t {
     let pid = unsafe { originals::fork() };
     match (pid, parent) {
         (0, Some((post, parent))) => aside(|| be_born(post, parent.unborn())),
+        // The child may be killed before it has said who it is.
+        (1.., Some((post, me))) => aside(|| {
+            descriptors::held_first(
+                || post::process(pid),
+                |claim, child| {
+                    post.claimant.rename(claim, me.unborn(), child);
+                },
+            )
+        }),
         (-1, Some((post, me))) => aside(|| descriptors::held(|claim| post.claimant.leave(claim, me.unborn()))),
         (_, _) => {}
     }
@@ -39,9 +48,16 @@ pub unsafe extern "C" fn fork() -> libc::pid_t {
 
 fn be_born(post: &'static Post, unborn: Holder) {
     let me = post::me();
-    post.set_me(me);
+    post.be(me);
     let Some(me) = me else { return };
-    descriptors::held(|claim| post.claimant.replace(claim, unborn, me));
+    let mut holds = false;
+    descriptors::held(|claim| {
+        holds = true;
+        post.claimant.replace(claim, unborn, me);
+    });
+    if holds {
+        post.introduce();
+    }
 }
 
 /// Lets go of what this process holds: it closes everything by ending.
@@ -87,23 +103,34 @@ pub unsafe extern "C" fn _Exit(code: c_int) -> ! {
     unsafe { _exit(code) }
 }
 
-/// A child was reaped. What it held and had not let go was closed by its death.
-fn reaped(pid: libc::pid_t) {
+/// A child was reaped. What it held and had not let go was closed by its end: in order, where it was one.
+fn reaped(pid: libc::pid_t, outcome: Outcome) {
     if pid > 0
         && let Some(post) = post()
         && post.me().is_some()
     {
-        aside(|| post.claimant.bury(pid, post::now_ns(), |bell| post.ring_if(bell)));
+        aside(|| post.claimant.bury(pid, outcome, post::now_ns(), |bell| post.ring_if(bell)));
     }
 }
 
-/// Whether a status is that of a child that has ended; without one it may be of any other kind.
+/// Waits, and takes note of a child that has ended. `wait` gets room for a status even where the program gave none.
 ///
 /// # Safety
-/// `status` must be null or what a wait has written.
-unsafe fn has_ended(pid: libc::pid_t, status: *const c_int) -> bool {
-    // SAFETY: (caller) it was written.
-    pid > 0 && (status.is_null() || unsafe { !libc::WIFSTOPPED(*status) && !libc::WIFCONTINUED(*status) })
+/// `status` must be null or lead to an int, and `wait` write one there where it answers with a child.
+unsafe fn waited(status: *mut c_int, wait: impl FnOnce(*mut c_int) -> libc::pid_t) -> libc::pid_t {
+    let mut own = 0;
+    let status = if status.is_null() { &raw mut own } else { status };
+    let child = wait(status);
+    if child > 0 {
+        // SAFETY: (caller) it was written.
+        let status = unsafe { *status };
+        if libc::WIFEXITED(status) {
+            reaped(child, Outcome::Done);
+        } else if libc::WIFSIGNALED(status) {
+            reaped(child, Outcome::Dropped);
+        }
+    }
+    child
 }
 
 /// waitpid(2).
@@ -113,13 +140,7 @@ unsafe fn has_ended(pid: libc::pid_t, status: *const c_int) -> bool {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn waitpid(pid: libc::pid_t, status: *mut c_int, options: c_int) -> libc::pid_t {
     // SAFETY: (caller) as for waitpid(2).
-    unsafe {
-        let child = originals::waitpid(pid, status, options);
-        if has_ended(child, status) {
-            reaped(child);
-        }
-        child
-    }
+    unsafe { waited(status, |status| originals::waitpid(pid, status, options)) }
 }
 
 /// wait4(2).
@@ -134,13 +155,7 @@ pub unsafe extern "C" fn wait4(
     usage: *mut libc::rusage,
 ) -> libc::pid_t {
     // SAFETY: (caller) as for wait4(2).
-    unsafe {
-        let child = originals::wait4(pid, status, options, usage);
-        if has_ended(child, status) {
-            reaped(child);
-        }
-        child
-    }
+    unsafe { waited(status, |status| originals::wait4(pid, status, options, usage)) }
 }
 
 /// wait3(2).
@@ -150,13 +165,7 @@ pub unsafe extern "C" fn wait4(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wait3(status: *mut c_int, options: c_int, usage: *mut libc::rusage) -> libc::pid_t {
     // SAFETY: (caller) as for wait3(2).
-    unsafe {
-        let child = originals::wait3(status, options, usage);
-        if has_ended(child, status) {
-            reaped(child);
-        }
-        child
-    }
+    unsafe { waited(status, |status| originals::wait3(status, options, usage)) }
 }
 
 /// wait(2).
@@ -166,11 +175,7 @@ pub unsafe extern "C" fn wait3(status: *mut c_int, options: c_int, usage: *mut l
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wait(status: *mut c_int) -> libc::pid_t {
     // SAFETY: (caller) as for wait(2).
-    unsafe {
-        let child = originals::wait(status);
-        reaped(child); // it waits for nothing but an end
-        child
-    }
+    unsafe { waited(status, |status| originals::wait(status)) }
 }
 
 /// waitid(2).
@@ -187,11 +192,12 @@ pub unsafe extern "C" fn waitid(
     // SAFETY: (caller) as for waitid(2); where it answers 0 the info was written, with no number where nobody has ended.
     unsafe {
         let answer = originals::waitid(kind, id, info, options);
-        if answer == 0
-            && !info.is_null()
-            && matches!((*info).si_code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED)
-        {
-            reaped((*info).si_pid());
+        if answer == 0 && !info.is_null() {
+            match (*info).si_code {
+                libc::CLD_EXITED => reaped((*info).si_pid(), Outcome::Done),
+                libc::CLD_KILLED | libc::CLD_DUMPED => reaped((*info).si_pid(), Outcome::Dropped),
+                _ => {} // stopped, continued, or nobody
+            }
         }
         answer
     }
@@ -199,8 +205,14 @@ pub unsafe extern "C" fn waitid(
 
 /// What exec closes is let go before.
 fn executing(execute: impl FnOnce() -> c_int) -> c_int {
-    let Some((post, me)) = post().and_then(|post| Some((post, post.me()?))) else { return execute() };
+    let Some(post) = post() else { return execute() };
+    let Some(me) = post.me() else {
+        // By vfork: the numbers are this child's own, what we know of them is its parent's.
+        aside(|| descriptors::held_after_exec(|_| post.claimant.note_escape(Escape::Cloned)));
+        return execute();
+    };
     aside(|| {
+        descriptors::held_after_exec(|_| post.claimant.note_escape(Escape::Executed));
         descriptors::held_until_exec(|claim| {
             post.claimant.leave(claim, me);
             post.ring_if(post.claimant.end_if_unheld(claim, post::now_ns(), Outcome::Done));
@@ -255,4 +267,103 @@ pub unsafe extern "C" fn execvpe(
 ) -> c_int {
     // SAFETY: (caller) as for execvpe(3).
     executing(|| unsafe { originals::execvpe(path, arguments, variables) })
+}
+
+/// posix_spawn(3) and posix_spawnp(3), which fork by themselves: the child has what exec does not close.
+fn spawning(spawn: impl FnOnce() -> c_int, child: impl FnOnce() -> libc::pid_t) -> c_int {
+    let Some((post, me)) = post().and_then(|post| Some((post, post.me()?))) else { return spawn() };
+    let mut shares = false;
+    aside(|| {
+        descriptors::held_after_exec(|claim| {
+            shares = true;
+            post.claimant.note_escape(Escape::Executed);
+            post.claimant.join(claim, me.unborn());
+        });
+    });
+    let answer = spawn();
+    if shares {
+        aside(|| {
+            let child = if answer == 0 { post::process(child()) } else { None };
+            descriptors::held_after_exec(|claim| match child {
+                Some(child) => post.claimant.rename(claim, me.unborn(), child),
+                None => post.claimant.leave(claim, me.unborn()),
+            });
+            post.ring_if(post.claimant.introduce());
+        });
+    }
+    answer
+}
+
+/// posix_spawn(3).
+///
+/// # Safety
+/// As for posix_spawn(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_spawn(
+    pid: *mut libc::pid_t,
+    path: *const c_char,
+    actions: *const libc::posix_spawn_file_actions_t,
+    attributes: *const libc::posix_spawnattr_t,
+    arguments: *const *mut c_char,
+    variables: *const *mut c_char,
+) -> c_int {
+    let mut own = 0;
+    let pid = if pid.is_null() { &raw mut own } else { pid };
+    // SAFETY: (caller) as for posix_spawn(3), which writes the number where it answers 0.
+    unsafe { spawning(|| originals::posix_spawn(pid, path, actions, attributes, arguments, variables), || *pid) }
+}
+
+/// posix_spawnp(3).
+///
+/// # Safety
+/// As for posix_spawnp(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_spawnp(
+    pid: *mut libc::pid_t,
+    file: *const c_char,
+    actions: *const libc::posix_spawn_file_actions_t,
+    attributes: *const libc::posix_spawnattr_t,
+    arguments: *const *mut c_char,
+    variables: *const *mut c_char,
+) -> c_int {
+    let mut own = 0;
+    let pid = if pid.is_null() { &raw mut own } else { pid };
+    // SAFETY: (caller) as for posix_spawnp(3), which writes the number where it answers 0.
+    unsafe { spawning(|| originals::posix_spawnp(pid, file, actions, attributes, arguments, variables), || *pid) }
+}
+
+/// posix_spawn_file_actions_adddup2(3): a connection that becomes another number of a child is one that we lose sight of.
+///
+/// # Safety
+/// As for posix_spawn_file_actions_adddup2(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_spawn_file_actions_adddup2(
+    actions: *mut libc::posix_spawn_file_actions_t,
+    from: c_int,
+    to: c_int,
+) -> c_int {
+    descriptors::escape(from, Escape::Cloned);
+    // SAFETY: (caller) as for posix_spawn_file_actions_adddup2(3).
+    unsafe { originals::adddup2(actions, from, to) }
+}
+
+/// clone(2), whose last three arguments are optional and passed on whether they are there or not.
+///
+/// # Safety
+/// As for clone(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clone(
+    run: *mut libc::c_void,
+    stack: *mut libc::c_void,
+    flags: c_int,
+    argument: *mut libc::c_void,
+    parent: *mut libc::c_void,
+    tls: *mut libc::c_void,
+    child: *mut libc::c_void,
+) -> c_int {
+    if flags & libc::CLONE_FILES == 0 {
+        aside(|| descriptors::escape_all(Escape::Cloned));
+    }
+    // SAFETY: (caller) as for clone(2).
+    unsafe { originals::clone(run, stack, flags, argument, parent, tls, child) }
 }

@@ -4,6 +4,9 @@ use std::ptr;
 
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
+use ostler_shared::claims::Escape;
+
+use crate::descriptors;
 use crate::originals::{self, set_errno};
 use crate::post::{Post, post};
 
@@ -121,6 +124,40 @@ pub unsafe extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
         Some(_) => 0,
         // SAFETY: (caller) as for shutdown(2).
         None => unsafe { originals::shutdown(fd, how) },
+    }
+}
+
+/// sendmsg(2): a connection that is sent to another process is one that we lose sight of.
+///
+/// # Safety
+/// As for sendmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const libc::msghdr, flags: c_int) -> libc::ssize_t {
+    // SAFETY: (caller) as for sendmsg(2): the control data is as long as it says.
+    unsafe {
+        if !message.is_null() && !(*message).msg_control.is_null() {
+            passed(&*message);
+        }
+        originals::sendmsg(fd, message, flags)
+    }
+}
+
+/// # Safety
+/// The control data of `message` must be as long as it says.
+unsafe fn passed(message: &libc::msghdr) {
+    // SAFETY: (caller) the headers that these macros return lie inside the control data, and so do as many ints as they say.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while !header.is_null() {
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let bytes = (*header).cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
+                for index in 0..bytes / size_of::<c_int>() {
+                    let fd = ptr::read_unaligned(libc::CMSG_DATA(header).cast::<c_int>().add(index));
+                    descriptors::escape(fd, Escape::Passed);
+                }
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
     }
 }
 

@@ -3,7 +3,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::sys::memory::on_the_heap;
+use crate::completion::{Completion, Outcome};
+use crate::ids::ConnId;
+use crate::region::BadRegion;
+use crate::ring::Bell;
+use crate::sync::Ordering;
+use crate::sys::memory::{OwnMemory, on_the_heap};
 
 fn sides(capacity: u32) -> (Table, Claimant, OwnMemory) {
     let capacity = Capacity::at_least(capacity).unwrap();
@@ -149,13 +154,13 @@ fn what_a_dead_process_alone_held_is_dropped_and_what_others_hold_goes_on() {
     let [alone, shared, _unborn] = [1, 2, 3].map(|conn| claimed(&claimant, conn));
     claimant.replace(alone, me(), child);
     claimant.join(shared, child);
-    claimant.bury(101, 5, |_| {});
+    claimant.bury(101, Outcome::Dropped, 5, |_| {});
     let mut completions = Vec::new();
     table.take(&mut completions).unwrap();
     let wanted = Completion { conn: ConnId(1), outcome: Outcome::Dropped, claimed_at_ns: 1, done_at_ns: 5 };
     assert_eq!(completions, [wanted]);
     claimant.join(shared, child.unborn());
-    claimant.bury(101, 6, |_| {});
+    claimant.bury(101, Outcome::Dropped, 6, |_| {});
     assert_eq!(claimant.release(shared, me(), 7, Outcome::Done), Bell::Silent, "a child of the child may live");
 }
 
@@ -204,4 +209,58 @@ proptest! {
         again.clear();
         prop_assert!(table.take(&mut again).is_ok() && again.is_empty());
     }
+}
+
+fn buried(table: &mut Table, gone: Holder) -> Vec<(u64, Outcome)> {
+    let mut completions = Vec::new();
+    table.bury(gone, Outcome::Dropped, 9, &mut completions).unwrap();
+    completions.into_iter().map(|completion| (completion.conn.0, completion.outcome)).collect()
+}
+
+#[test]
+fn what_the_gone_held_alone_is_over_and_what_somebody_else_holds_is_not() {
+    let (mut table, claimant, _) = sides(4);
+    let [child, other] = [200, 300].map(|pid| Holder::new(pid, 8).unwrap());
+    let (alone, shared) = (claimed(&claimant, 1), claimed(&claimant, 2));
+    claimant.join(shared, child);
+    assert_eq!(claimant.introduce(), Bell::Ring);
+    assert_eq!(table.newcomers().into_iter().collect::<Vec<_>>(), [me(), child]);
+    assert!(table.newcomers().is_empty(), "nobody has come since");
+    assert_eq!(buried(&mut table, other), []);
+    assert_eq!(buried(&mut table, me()), [(1, Outcome::Dropped)]);
+    assert_eq!(buried(&mut table, me()), [], "each once");
+    assert_eq!(claimant.release(alone, me(), 9, Outcome::Done), Bell::Ring, "too late");
+    assert_eq!(taken(&mut table), []);
+    assert_eq!(buried(&mut table, child), [(2, Outcome::Dropped)], "the first of the two is remembered");
+    assert_eq!(claimed(&claimant, 3).place(), 0, "its entry is used again");
+}
+
+#[test]
+fn a_child_that_never_came_to_be_goes_with_its_parent() {
+    let (mut table, claimant, _) = sides(1);
+    let claim = claimed(&claimant, 1);
+    claimant.join(claim, me().unborn());
+    claimant.leave(claim, me());
+    assert_eq!(table.holders().into_iter().collect::<Vec<_>>(), [me()]);
+    assert_eq!(buried(&mut table, me()), [(1, Outcome::Dropped)]);
+}
+
+#[test]
+fn a_process_is_told_from_the_next_one_with_its_number() {
+    let holder = Holder::new(100, 7).unwrap();
+    assert!(holder.has_started_at(7) && holder.unborn().has_started_at(7) && !holder.has_started_at(8));
+    assert_eq!(holder.unborn().process(), holder);
+}
+
+#[test]
+fn escapes_are_noted_once_each() {
+    let (table, claimant, _) = sides(1);
+    assert_eq!(table.escapes().count(), 0);
+    claimant.note_escape(Escape::Passed);
+    claimant.note_escape(Escape::Unseen);
+    claimant.note_escape(Escape::Passed);
+    assert_eq!(table.escapes().collect::<Vec<_>>(), [Escape::Passed, Escape::Unseen]);
+    let claim = claimed(&claimant, 1);
+    (1..=HOLDERS_MAX as u64).for_each(|pid| claimant.join(claim, Holder::new(200, pid).unwrap()));
+    assert!(table.escapes().any(|escape| escape == Escape::Crowded));
 }
