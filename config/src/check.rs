@@ -13,6 +13,7 @@ mod watchdog;
 mod workers;
 
 pub(crate) use pool::{concurrency_of, default_pool, recall_after_of};
+pub(crate) use queue::default_queue;
 pub(crate) use rlimits::shown as shown_limit;
 pub(crate) use supervisor::default_supervisor;
 

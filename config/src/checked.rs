@@ -168,6 +168,8 @@ pub enum Handoff {
     Pass,
     /// An unmodified program believes that a descriptor is a listening socket; a preloaded library makes its accept a claim.
     Accept,
+    /// A worker gets the listeners themselves and accepts; we manage the processes.
+    Listen,
     /// A process per connection, or a pipeline of them, with the connection as standard input and output.
     Stdio,
 }

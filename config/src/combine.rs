@@ -5,7 +5,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::checked::{AcceptAt, Address, DrainSignal, Farewell, Handoff, Process, Program, Ready};
+use crate::check::default_queue;
+use crate::checked::{
+    AcceptAt, Address, Dispatch, DrainSignal, Farewell, Handoff, Pool, Process, Program, Ready, Workers,
+};
 use crate::clash::{Apart, clash};
 use crate::duration::format_duration;
 use crate::limits::{RECALL_AFTER_MAX, STDIO_DESCRIPTORS, WORKER_DESCRIPTORS};
@@ -111,7 +114,8 @@ pub(crate) fn slow_before_overdue(slow: Duration, request: Duration) -> Option<F
 /// An unmodified program is somebody's program, and its listener has one address family.
 pub(crate) fn unmodified(handoff: Handoff, program: &Program, process: &Process, listen: &[Address]) -> Option<Fault> {
     match handoff {
-        Handoff::Pass => return None,
+        // Who accepts by himself may be any program.
+        Handoff::Pass | Handoff::Listen => return None,
         Handoff::Stdio => return speaks_by_stdio(program),
         Handoff::Accept => {}
     }
@@ -147,7 +151,7 @@ fn speaks_by_stdio(program: &Program) -> Option<Fault> {
 pub(crate) fn joined_by(handoff: Handoff) -> Option<Fault> {
     match handoff {
         Handoff::Stdio => None,
-        Handoff::Pass | Handoff::Accept => Some(Fault::new(
+        Handoff::Pass | Handoff::Accept | Handoff::Listen => Some(Fault::new(
             "a list of commands is a pipeline, which works on standard input and output",
             "only with `stdio`",
             "write handoff = \"stdio\", or one command: [\"PROGRAM\", \"ARGUMENT\", …]",
@@ -181,22 +185,83 @@ fn family(address: &Address) -> Option<(&Address, &'static str)> {
     Some((address, family))
 }
 
-/// Only an unmodified program believes to listen on some descriptor.
+/// Workers on the library know where their mailbox is, and real listeners begin at 3 (sd_listen_fds(3)).
 pub(crate) fn place_of_listener(handoff: Handoff, at: AcceptAt) -> Option<Fault> {
     let message = match handoff {
         Handoff::Accept => return None,
         Handoff::Pass => "no effect: with `pass` connections come on descriptor 3",
+        Handoff::Listen => "no effect: with `listen` the listeners are descriptors 3 and above",
         Handoff::Stdio => "no effect: with `stdio` a connection is standard input and output",
     };
     (at != AcceptAt::Three)
         .then(|| Fault::new(message, "only with `accept`", "remove it, or write handoff = \"accept\""))
 }
 
+/// Keys that speak of connections in the supervisor's hands, of which there are none where workers accept by themselves.
+pub(crate) fn without_line(handoff: Handoff) -> impl Iterator<Item = (&'static str, Fault)> {
+    let names: &[&str] = match handoff {
+        Handoff::Pass | Handoff::Accept | Handoff::Stdio => &[],
+        Handoff::Listen => &["prefetch", "recall_after", "dispatch", "queue"],
+    };
+    names.iter().map(|name| (*name, no_line()))
+}
+
+fn no_line() -> Fault {
+    Fault::new(
+        "no effect: with `listen` workers accept by themselves, and clients wait in the kernel's queue",
+        "not with `listen`",
+        "remove it (socket.backlog is the length of that queue), or write handoff = \"pass\" or \"accept\"",
+    )
+}
+
+/// Who counts workers by how long clients wait must see them wait.
+pub(crate) fn range_has_line(handoff: Handoff, workers: Workers) -> Option<Fault> {
+    match (handoff, workers) {
+        (Handoff::Pass | Handoff::Accept | Handoff::Stdio, _) | (Handoff::Listen, Workers::Fixed(_)) => None,
+        (Handoff::Listen, Workers::Between(range)) => Some(Fault::new(
+            "no range: with `listen` clients wait in the kernel's queue, and nobody knows for how long",
+            "not with `listen`",
+            format!("write a number, such as workers = {}, and change it by `ostler scale`", range.max),
+        )),
+    }
+}
+
+/// Requests are timed from the moment in which we hand a connection out.
+pub(crate) fn requests_are_seen(handoff: Handoff) -> Option<Fault> {
+    match handoff {
+        Handoff::Pass | Handoff::Accept | Handoff::Stdio => None,
+        Handoff::Listen => Some(Fault::new(
+            "no effect: with `listen` workers accept by themselves, and nobody else knows since when a request runs",
+            "not with `listen`",
+            "remove it, or write handoff = \"pass\" or \"accept\"; watchdog.heartbeat works with `listen`",
+        )),
+    }
+}
+
+/// What a file may say and the flag `--handoff` would make pointless.
+pub(crate) fn fits_handoff(pool: &Pool, recall_after: Duration) -> Option<(&'static str, Fault)> {
+    let said = |name: &str| match name {
+        "prefetch" => pool.prefetch != 0,
+        "recall_after" => pool.recall_after != recall_after,
+        "dispatch" => pool.dispatch != Dispatch::LeastLoaded,
+        _ => pool.queue != default_queue(),
+    };
+    let watched = !pool.watchdog.request.is_zero() || !pool.watchdog.slow.is_zero();
+    without_line(pool.handoff)
+        .find(|(name, _)| said(name))
+        .or_else(|| range_has_line(pool.handoff, pool.workers).map(|fault| ("workers", fault)))
+        .or_else(|| requests_are_seen(pool.handoff).filter(|_| watched).map(|fault| ("watchdog", fault)))
+        .or_else(|| place_of_listener(pool.handoff, pool.accept.at).map(|fault| ("accept.fd", fault)))
+        .or_else(|| ready_by(pool.handoff, pool.start.ready).map(|fault| ("start.ready", fault)))
+        .or_else(|| drained_by(pool.handoff, pool.drain.signal).map(|fault| ("drain.signal", fault)))
+}
+
 /// Who is built on the library says Hello, and nobody else does.
 pub(crate) fn ready_by(handoff: Handoff, ready: Ready) -> Option<Fault> {
     match (handoff, ready) {
         (Handoff::Pass | Handoff::Stdio, Ready::Auto | Ready::Hello)
-        | (Handoff::Accept, Ready::Auto | Ready::Accept | Ready::Notify) => None,
+        | (Handoff::Accept, Ready::Auto | Ready::Accept | Ready::Notify)
+        | (Handoff::Listen, Ready::Auto | Ready::Hello | Ready::Notify) => None,
         (Handoff::Pass, Ready::Accept | Ready::Notify) => Some(Fault::new(
             "a worker on ostler's library says Hello",
             "only with handoff = \"accept\"",
@@ -206,6 +271,11 @@ pub(crate) fn ready_by(handoff: Handoff, ready: Ready) -> Option<Fault> {
             "with `stdio` no program waits for connections: the worker that starts them says Hello",
             "only with handoff = \"accept\"",
             "write \"auto\"",
+        )),
+        (Handoff::Listen, Ready::Accept) => Some(Fault::new(
+            "nothing is preloaded with `listen` that would notice the first accept",
+            "only with handoff = \"accept\"",
+            "write \"auto\", \"notify\", or \"hello\" for a program on ostler's library",
         )),
         (Handoff::Accept, Ready::Hello) => Some(Fault::new(
             "an unmodified program does not say Hello",
@@ -218,10 +288,11 @@ pub(crate) fn ready_by(handoff: Handoff, ready: Ready) -> Option<Fault> {
 /// Workers on the library are told by a message.
 pub(crate) fn drained_by(handoff: Handoff, signal: DrainSignal) -> Option<Fault> {
     match handoff {
-        Handoff::Accept | Handoff::Stdio => None,
+        Handoff::Accept | Handoff::Listen | Handoff::Stdio => None,
         Handoff::Pass => (signal != DrainSignal::Term).then(|| {
             let message = "no effect: with `pass` workers are asked to leave by a message";
-            Fault::new(message, "only with `accept` and `stdio`", "remove it, or write handoff = \"accept\"")
+            let remedy = "remove it, or write handoff = \"accept\" or \"listen\"";
+            Fault::new(message, "only with `accept`, `listen` and `stdio`", remedy)
         }),
     }
 }

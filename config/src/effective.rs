@@ -8,6 +8,7 @@ use crate::checked::{
     Bound, Canary, Config, Farewell, Hooks, Inherit, NewPrivileges, Overflow, Pool, Process, Program, Range,
     Supervisor, Surge, Workers,
 };
+use crate::combine::without_line;
 use crate::duration::format_duration;
 use crate::keys::{self, Default};
 use crate::size::format_size;
@@ -62,9 +63,7 @@ fn traffic(out: &mut String, pool: &Pool) {
     key(out, "pool.NAME.handoff", Some(quoted(word_for(HANDOFFS, &pool.handoff))));
     key(out, "pool.NAME.workers", Some(workers(pool.workers)));
     key(out, "pool.NAME.concurrency", Some(pool.concurrency.to_string()));
-    key(out, "pool.NAME.prefetch", Some(pool.prefetch.to_string()));
-    key(out, "pool.NAME.recall_after", Some(quoted(&format_duration(pool.recall_after))));
-    key(out, "pool.NAME.dispatch", Some(quoted(word_for(DISPATCHES, &pool.dispatch))));
+    dispatching(out, pool);
     key(out, "pool.NAME.output", Some(quoted(word_for(OUTPUTS, &pool.output))));
     let socket = [
         ("mode", pool.socket.mode.map(|mode| quoted(&format!("{mode:04o}")))),
@@ -73,6 +72,23 @@ fn traffic(out: &mut String, pool: &Pool) {
         ("backlog", Some(pool.socket.backlog.to_string())),
     ];
     table(out, "pool.NAME.socket", &socket);
+    line(out, pool);
+}
+
+/// How connections are handed out; by no word of a file where they are not.
+fn dispatching(out: &mut String, pool: &Pool) {
+    if has_no_line(pool) {
+        return ["prefetch", "recall_after", "dispatch"].iter().for_each(|name| without_effect(out, name));
+    }
+    key(out, "pool.NAME.prefetch", Some(pool.prefetch.to_string()));
+    key(out, "pool.NAME.recall_after", Some(quoted(&format_duration(pool.recall_after))));
+    key(out, "pool.NAME.dispatch", Some(quoted(word_for(DISPATCHES, &pool.dispatch))));
+}
+
+fn line(out: &mut String, pool: &Pool) {
+    if has_no_line(pool) {
+        return without_effect(out, "queue");
+    }
     let overflow = match &pool.queue.overflow {
         Overflow::Wait => quoted("wait"),
         Overflow::Shed(shed) => farewell(shed),
@@ -85,6 +101,14 @@ fn traffic(out: &mut String, pool: &Pool) {
         ("per_uid", Some(pool.queue.per_uid.to_string())),
     ];
     table(out, "pool.NAME.queue", &queue);
+}
+
+fn has_no_line(pool: &Pool) -> bool {
+    without_line(pool.handoff).next().is_some()
+}
+
+fn without_effect(out: &mut String, name: &str) {
+    out.push_str(&format!("# {name}: none, workers accept by themselves\n"));
 }
 
 fn workers(workers: Workers) -> String {

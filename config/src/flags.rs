@@ -123,6 +123,10 @@ fn apply_to_pool(pool: &mut Pool, flags: &Flags, dir: &Path, lookup: Lookup) -> 
         if pool.recall_after == before.1 {
             pool.recall_after = recall_after_of(pool.handoff);
         }
+        if let Some((name, fault)) = combine::fits_handoff(pool, recall_after_of(pool.handoff)) {
+            let message = format!("{name} of the file: {}", fault.message);
+            return Err(said_of("--handoff", Fault { message, ..fault }));
+        }
     }
     if let Some(concurrency) = flags.concurrency {
         pool.concurrency = within("--concurrency", concurrency, CONCURRENCY_MAX)?;
@@ -165,7 +169,7 @@ fn apply_to_pool(pool: &mut Pool, flags: &Flags, dir: &Path, lookup: Lookup) -> 
 fn fit_program(pool: &mut Pool) -> Result<(), UsageError> {
     match (pool.handoff, &mut pool.program) {
         (Handoff::Stdio, Program::Command(words)) => pool.program = Program::Pipeline(vec![std::mem::take(words)]),
-        (Handoff::Pass | Handoff::Accept, Program::Pipeline(stages)) => match stages.as_mut_slice() {
+        (Handoff::Pass | Handoff::Accept | Handoff::Listen, Program::Pipeline(stages)) => match stages.as_mut_slice() {
             [only] => pool.program = Program::Command(std::mem::take(only)),
             _ => {
                 let pipeline = combine::joined_by(pool.handoff);
@@ -175,7 +179,7 @@ fn fit_program(pool: &mut Pool) -> Result<(), UsageError> {
             }
         },
         (Handoff::Stdio, Program::Hello | Program::Pipeline(_)) => {}
-        (Handoff::Pass | Handoff::Accept, Program::Hello | Program::Command(_)) => {}
+        (Handoff::Pass | Handoff::Accept | Handoff::Listen, Program::Hello | Program::Command(_)) => {}
     }
     if let (Program::Pipeline(stages), Some(nofile)) = (&pool.program, pool.process.nofile)
         && let Some(fault) = combine::stages_have_descriptors(nofile, pool.concurrency, stages.len())

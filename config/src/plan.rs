@@ -2,7 +2,7 @@
 
 use ostler_shared::PoolName;
 
-use crate::checked::{Address, Config, Pool, Supervisor};
+use crate::checked::{Address, Config, Handoff, Pool, Supervisor};
 use crate::clash::{Apart, clash, real_path};
 
 /// What a reload is to bring about.
@@ -39,6 +39,8 @@ pub fn plan(in_force: &Config, file: &Config, only: &[PoolName]) -> Result<Plan,
     if pools.is_empty() {
         refused.push("no pool would be left: write one into the file, or use `ostler stop`".to_owned());
     }
+    let rolled = pools.iter().filter_map(|new| Some((in_force.pools.iter().find(|old| old.name == new.name)?, new)));
+    rolled.for_each(|(old, new)| handoff(old, new, &mut refused));
     apart(&pools, &chosen, &mut refused);
     if !refused.is_empty() {
         return Err(refused);
@@ -59,6 +61,18 @@ fn supervisor(old: &Supervisor, new: &Supervisor, refused: &mut Vec<String>) {
     }
     if *log != new.log {
         refused.push(fixed("supervisor.log"));
+    }
+}
+
+/// While a pool rolls, connections would lie in our hands that nobody of its new generation takes from there.
+fn handoff(old: &Pool, new: &Pool, refused: &mut Vec<String>) {
+    let by_itself = |pool: &Pool| pool.handoff == Handoff::Listen;
+    if by_itself(old) != by_itself(new) {
+        refused.push(format!(
+            "pool.{}.handoff cannot change to or from \"listen\" by a reload: put it back, add a pool of another name, or \
+             restart ostler",
+            new.name
+        ));
     }
 }
 

@@ -35,8 +35,8 @@ pub(crate) fn cannot_preload(command: &[OsString], process: &Process) -> Option<
 
 fn refused(program: &Path, why: &str) -> Fault {
     let name = program.display();
-    let remedy = "use a build that is dynamically linked with glibc and has no such bit; other programs need handoff = \
-                  \"listen\", which is not yet supported";
+    let remedy = "use a build that is dynamically linked with glibc and has no such bit; or let it accept by \
+                  itself: handoff = \"listen\"";
     Fault::new(format!("{name} {why}, so that nothing can be preloaded into it"), "can't be preloaded", remedy)
 }
 

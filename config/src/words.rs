@@ -18,7 +18,7 @@ pub(crate) const LOG_FORMATS: Words<LogFormat> =
 pub(crate) const ON_POOL_FAILED: Words<OnPoolFailed> = &[("keep", OnPoolFailed::Keep), ("exit", OnPoolFailed::Exit)];
 
 pub(crate) const HANDOFFS: Words<Handoff> =
-    &[("pass", Handoff::Pass), ("accept", Handoff::Accept), ("stdio", Handoff::Stdio)];
+    &[("pass", Handoff::Pass), ("accept", Handoff::Accept), ("listen", Handoff::Listen), ("stdio", Handoff::Stdio)];
 
 pub(crate) const DISPATCHES: Words<Dispatch> =
     &[("least-loaded", Dispatch::LeastLoaded), ("round-robin", Dispatch::RoundRobin)];

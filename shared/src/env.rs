@@ -7,7 +7,14 @@
 //! OSTLER_FDS=control:4,region:5,gauges:6,doorbell:7
 //!                              ostler's own descriptors by name; unknown names are ignored
 //! ```
-//! The mailbox is always descriptor 3 in a `pass` pool. For an unmodified program (`accept`) the shim finds beside it:
+//! The mailbox is always descriptor 3 in a `pass` pool. Where workers accept for themselves (`listen`), the listeners are 3 and
+//! above, as `LISTEN_FDS` counts them, ours come after them, and the mailbox is named: nothing comes in it but its end.
+//!
+//! ```text
+//! LISTEN_FDS=2                 and LISTEN_PID, LISTEN_FDNAMES
+//! OSTLER_FDS=control:5,region:6,gauges:7,doorbell:8,mailbox:9
+//! ```
+//! For an unmodified program (`accept`) the shim finds beside it:
 //!
 //! ```text
 //! OSTLER_FDS=region:4,gauges:5,doorbell:6
@@ -51,6 +58,16 @@ pub fn fds() -> String {
     format!("control:{CONTROL_FD},region:{REGION_FD},gauges:{GAUGES_FD},doorbell:{DOORBELL_FD}")
 }
 
+/// How many listeners a worker got, decimal; they begin at [`MAILBOX_FD`] (sd_listen_fds(3)).
+pub const LISTEN_FDS: &str = "LISTEN_FDS";
+
+/// The value of `OSTLER_FDS` for a worker that accepts for itself, whose five descriptors of ours begin at `first`.
+#[must_use]
+pub fn fds_behind_listeners(first: RawFd) -> String {
+    let [region, gauges, doorbell, mailbox] = [1, 2, 3, 4].map(|after| first + after);
+    format!("control:{first},region:{region},gauges:{gauges},doorbell:{doorbell},mailbox:{mailbox}")
+}
+
 /// The value of `OSTLER_FDS` for an unmodified program, whose three descriptors of ours begin at `first`.
 #[must_use]
 pub fn fds_of_unmodified(first: RawFd) -> String {
@@ -84,6 +101,13 @@ mod tests {
         for (name, number) in [("control", 4), ("region", 5), ("gauges", 6), ("doorbell", 7)] {
             assert_eq!(fd_named(&fds(), name), Some(number));
         }
+    }
+
+    #[test]
+    fn behind_listeners_the_mailbox_is_named_too() {
+        let fds = fds_behind_listeners(6);
+        let found = ["control", "region", "gauges", "doorbell", "mailbox"].map(|name| fd_named(&fds, name));
+        assert_eq!(found, [Some(6), Some(7), Some(8), Some(9), Some(10)]);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! gauges (supervisor writes)                   region (worker writes)
-//! line 0  layout, capacity of the ring         line 0  heartbeat, capacity, held, beats, keeping
+//! line 0  layout, capacity of the ring         line 0  heartbeat, capacity, held, beats, keeping, own
 //! line 1  consumed, waiting                    line 1  published
 //! line 2  gate, pressure                       line 2… completion records, then marks
 //! ```
@@ -51,6 +51,8 @@ mod in_region {
     pub(super) const HELD: usize = 2;
     pub(super) const BEATS: usize = 3;
     pub(super) const KEEPING: usize = 4;
+    pub(super) const ACCEPTED: usize = 5;
+    pub(super) const UNRECORDED: usize = 6;
     pub(super) const PUBLISHED: usize = LINE;
     pub(super) const RECORDS: usize = 2 * LINE;
 }
@@ -63,7 +65,7 @@ const _: () = {
             && in_gauges::CONSUMED.is_multiple_of(LINE)
             && in_gauges::GATE.is_multiple_of(LINE)
     );
-    assert!(in_region::KEEPING < in_region::PUBLISHED && in_region::PUBLISHED.is_multiple_of(LINE));
+    assert!(in_region::UNRECORDED < in_region::PUBLISHED && in_region::PUBLISHED.is_multiple_of(LINE));
     assert!(in_region::PUBLISHED < in_region::RECORDS && in_region::RECORDS.is_multiple_of(LINE));
     assert!(LINE * size_of::<u64>() == 128);
     // Two records share a line at most, and none straddles two.
@@ -219,6 +221,16 @@ impl SupervisorSide {
         self.marks.read_all(&self.region)
     }
 
+    /// What a worker that accepts for itself says of that. Read it after the records: then no end comes before its beginning.
+    #[must_use]
+    pub fn own(&self) -> Own {
+        Own {
+            // SYNC R5 ← W5: whoever reads that something is over reads that it was accepted.
+            unrecorded: self.region.load(in_region::UNRECORDED, Ordering::Acquire),
+            accepted: self.region.load(in_region::ACCEPTED, Ordering::Relaxed),
+        }
+    }
+
     /// What the worker says of itself.
     #[must_use]
     pub fn hints(&self) -> Hints {
@@ -236,6 +248,15 @@ impl SupervisorSide {
             held: load(in_region::HELD),
         }
     }
+}
+
+/// What a worker that accepts for itself says of that. Claims, both of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Own {
+    /// How many connections it has accepted, ever.
+    pub accepted: u64,
+    /// How many of them are over without a record, since there was no room for one, ever.
+    pub unrecorded: u64,
 }
 
 /// Why two memories are not what a supervisor hands out.
@@ -356,6 +377,17 @@ impl Dials {
         self.region.store(in_region::HELD, connections, Ordering::Relaxed);
     }
 
+    /// Says how many connections this worker has accepted for itself, ever. One thread at a time.
+    pub fn set_accepted(&self, connections: u64) {
+        self.region.store(in_region::ACCEPTED, connections, Ordering::Relaxed);
+    }
+
+    /// Says how many of them are over without a record, ever. One thread at a time.
+    pub fn set_unrecorded(&self, connections: u64) {
+        // SYNC W5 → R5.
+        self.region.store(in_region::UNRECORDED, connections, Ordering::Release);
+    }
+
     /// Whether this worker may accept for itself.
     #[must_use]
     pub fn gate(&self) -> Gate {
@@ -413,6 +445,11 @@ mod tests {
         assert_eq!(supervisor.hints(), Hints { heartbeat_ns: Some(99), beats: Beats::Always, capacity: 4, held: 2 });
         worker.dials.promise(Beats::WhileIdle);
         assert_eq!(supervisor.hints().beats, Beats::WhileIdle);
+
+        assert_eq!(supervisor.own(), Own::default());
+        worker.dials.set_accepted(9);
+        worker.dials.set_unrecorded(1);
+        assert_eq!(supervisor.own(), Own { accepted: 9, unrecorded: 1 });
 
         assert_eq!((worker.dials.gate(), worker.dials.pressure()), (Gate::Closed, 0));
         supervisor.set_gate(Gate::Open);

@@ -504,6 +504,8 @@ pub(crate) fn plain(failure: &Failure) -> String {
                 (Handoff::Pass, _) => NEVER_READY,
                 (Handoff::Accept, Ready::Auto | Ready::Hello | Ready::Accept) => NEVER_ACCEPTED,
                 (Handoff::Accept, Ready::Notify) => NEVER_NOTIFIED,
+                (Handoff::Listen, Ready::Auto | Ready::Hello | Ready::Accept) => NEVER_WAITED,
+                (Handoff::Listen, Ready::Notify) => NEVER_SAID,
                 (Handoff::Stdio, _) => SLOW_MACHINE,
             };
             format!("{who}was not ready within {}{remedy}", format_duration(*timeout))
@@ -537,6 +539,13 @@ const NEVER_NOTIFIED: &str = " (with start.ready = \"notify\" it has to say READ
 
 /// Nothing but ostler itself had to start.
 const SLOW_MACHINE: &str = " (this machine is busy? raise start.ready_timeout)";
+/// The remedy for one that has to say that it is ready, and nothing else.
+const NEVER_SAID: &str = " (with start.ready = \"notify\" it has to say READY=1 where NOTIFY_SOCKET leads; one that does not know \
+     sd_notify(3) needs start.ready = \"auto\"; slow to load? raise start.ready_timeout)";
+
+/// The remedy for a program that does not wait at its listeners, as far as can be seen.
+const NEVER_WAITED: &str = " (it never waited for connections at the listeners that it got as descriptors 3 and above: tell it to use \
+     LISTEN_FDS; slow to load? raise start.ready_timeout)";
 
 /// A failure in one line of a log.
 fn sentence(failure: &Failure, epitaphs: &Epitaphs) -> String {

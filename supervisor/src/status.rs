@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ostler_config::checked::Handoff;
 use ostler_pool::{
-    Exit, Moment, PoolNo, PoolSnapshot, PoolState, Quantile, ReloadOutcome, WorkerSnapshot, WorkerState,
+    Exit, Moment, PoolNo, PoolSnapshot, PoolState, Quantile, ReloadOutcome, Tells, WorkerSnapshot, WorkerState,
 };
 use ostler_shared::WorkerId;
 use serde::{Deserialize, Serialize};
@@ -50,16 +50,16 @@ struct PoolStatus {
     handoff: String,
     listeners: Vec<String>,
     target: u32,
-    accepted: u64,
-    done: u64,
-    failed: u64,
-    lost: u64,
+    accepted: Option<u64>,
+    done: Option<u64>,
+    failed: Option<u64>,
+    lost: Option<u64>,
     shed: ShedStatus,
-    waiting: u64,
-    claimed: u64,
-    handed: u64,
-    recalled: u64,
-    redelivered: u64,
+    waiting: Option<u64>,
+    claimed: Option<u64>,
+    handed: Option<u64>,
+    recalled: Option<u64>,
+    redelivered: Option<u64>,
     queue: QueueStatus,
     service_ms: QuantileStatus,
     reload: ReloadStatus,
@@ -77,8 +77,8 @@ struct ShedStatus {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct QueueStatus {
-    length: u64,
-    limit: u32,
+    length: Option<u64>,
+    limit: Option<u32>,
     delay_ms: QuantileStatus,
 }
 
@@ -102,9 +102,9 @@ struct WorkerStatus {
     id: Option<u64>,
     pid: Option<i32>,
     state: String,
-    claimed: u64,
-    waiting: u64,
-    done: u64,
+    claimed: Option<u64>,
+    waiting: Option<u64>,
+    done: Option<u64>,
     capacity: u32,
     age_s: Option<f64>,
     rss_bytes: Option<u64>,
@@ -137,13 +137,17 @@ fn handoff(handoff: Handoff) -> &'static str {
     match handoff {
         Handoff::Pass => "pass",
         Handoff::Accept => "accept",
+        Handoff::Listen => "listen",
         Handoff::Stdio => "stdio",
     }
 }
 
 fn pool_status(facts: &Facts<'_>, pool: &PoolSnapshot) -> PoolStatus {
     let workers: Vec<WorkerStatus> = pool.workers.iter().map(|worker| worker_status(facts, worker)).collect();
-    let depths: u64 = workers.iter().map(|worker| worker.waiting).sum();
+    let depths: u64 = workers.iter().filter_map(|worker| worker.waiting).sum();
+    let known = |number: u64| known(pool.tells, number);
+    // Where workers accept for themselves, nothing passes through our hands.
+    let passed = |number: u64| (pool.handoff != Handoff::Listen).then_some(number);
     let (last, reason) = match &pool.reload {
         ReloadOutcome::None => ("none", None),
         ReloadOutcome::Ok => ("ok", None),
@@ -156,10 +160,10 @@ fn pool_status(facts: &Facts<'_>, pool: &PoolSnapshot) -> PoolStatus {
         handoff: handoff(pool.handoff).to_owned(),
         listeners: (facts.listeners)(pool.no),
         target: pool.target,
-        accepted: pool.accepted,
-        done: pool.done,
-        failed: pool.failed,
-        lost: pool.lost,
+        accepted: known(pool.accepted),
+        done: known(pool.done),
+        failed: known(pool.failed),
+        lost: known(pool.lost),
         shed: ShedStatus {
             queue_full: pool.shed.queue_full,
             queue_timeout: pool.shed.queue_timeout,
@@ -167,12 +171,16 @@ fn pool_status(facts: &Facts<'_>, pool: &PoolSnapshot) -> PoolStatus {
             per_uid: pool.shed.per_uid,
             stopping: pool.shed.stopping,
         },
-        waiting: pool.in_line + depths,
-        claimed: pool.outstanding - depths,
-        handed: pool.handed,
-        recalled: pool.recalled,
-        redelivered: pool.redelivered,
-        queue: QueueStatus { length: pool.in_line, limit: pool.queue_limit, delay_ms: quantiles(pool.queue_delay) },
+        waiting: known(pool.in_line + depths),
+        claimed: known(pool.outstanding - depths),
+        handed: passed(pool.handed),
+        recalled: passed(pool.recalled),
+        redelivered: passed(pool.redelivered),
+        queue: QueueStatus {
+            length: passed(pool.in_line),
+            limit: passed(pool.queue_limit.into()).map(|_| pool.queue_limit),
+            delay_ms: quantiles(pool.queue_delay),
+        },
         service_ms: quantiles(pool.service),
         reload: ReloadStatus { last: last.to_owned(), reason, generation: pool.generation.0 },
         workers,
@@ -189,9 +197,9 @@ fn worker_status(facts: &Facts<'_>, worker: &WorkerSnapshot) -> WorkerStatus {
         id: worker.id.map(|id| id.0),
         pid: process.as_ref().map(|process| process.pid),
         state: worker_state(worker.state).to_owned(),
-        claimed: worker.outstanding - waiting,
-        waiting,
-        done: worker.done,
+        claimed: known(worker.tells, worker.outstanding - waiting),
+        waiting: known(worker.tells, waiting),
+        done: known(worker.tells, worker.done),
         capacity: worker.capacity,
         age_s: worker.id.map(|_| seconds(worker.age)),
         rss_bytes: process.as_ref().and_then(|process| resident_bytes(process.pid)),
@@ -206,6 +214,14 @@ fn worker_status(facts: &Facts<'_>, worker: &WorkerSnapshot) -> WorkerStatus {
         }),
         estimated: process.iter().flat_map(|process| &process.escapes).map(|word| (*word).to_owned()).collect(),
         says: process.and_then(|process| process.says),
+    }
+}
+
+/// What nobody counts is null, never 0.
+fn known(tells: Tells, number: u64) -> Option<u64> {
+    match tells {
+        Tells::Everything => Some(number),
+        Tells::Nothing => None,
     }
 }
 
@@ -283,7 +299,7 @@ fn troubles(pool: &PoolStatus) -> Vec<String> {
         lines.push(format!("! pool {} is {}: see `worker` lines and the log", pool.name, pool.state));
     }
     if pool.state == "paused" {
-        lines.push(format!("! pool {0} is paused, {1} wait: `ostler resume {0}`", pool.name, pool.waiting));
+        lines.push(format!("! pool {0} is paused, {1} wait: `ostler resume {0}`", pool.name, shown(pool.waiting)));
     }
     if let Some(reason) = &pool.reload.reason {
         let first = reason.lines().next().unwrap_or_default();
@@ -295,22 +311,33 @@ fn troubles(pool: &PoolStatus) -> Vec<String> {
         let how = estimated.into_iter().collect::<Vec<_>>().join(", ");
         lines.push(format!("! pool {}: claimed, done and lost are estimated ({how})", pool.name));
     }
-    if pool.queue.length >= u64::from(pool.queue.limit) {
-        lines.push(format!("! pool {}: the waiting line is full ({})", pool.name, pool.queue.limit));
+    if let (Some(length), Some(limit)) = (pool.queue.length, pool.queue.limit)
+        && length >= u64::from(limit)
+    {
+        lines.push(format!("! pool {}: the waiting line is full ({limit})", pool.name));
     }
     lines
+}
+
+/// A number, or a dash for what is not known.
+fn shown(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
 fn pool_lines(pool: &PoolStatus) -> Vec<String> {
     let shed = &pool.shed;
     let shed_total = shed.queue_full + shed.queue_timeout + shed.client_gone + shed.per_uid + shed.stopping;
-    let failed = if pool.failed == 0 { String::new() } else { format!(" ({} failed)", pool.failed) };
+    let failed = pool.failed.filter(|failed| *failed > 0).map_or(String::new(), |failed| format!(" ({failed} failed)"));
     let ms = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}ms"));
     let mut lines = vec![
         format!("pool {} · {} · generation {} · {}", pool.name, pool.state, pool.generation, pool.listeners.join(" ")),
         format!(
             "  accepted {} · done {}{failed} · lost {} · shed {shed_total} · waiting {} · claimed {}",
-            pool.accepted, pool.done, pool.lost, pool.waiting, pool.claimed
+            shown(pool.accepted),
+            shown(pool.done),
+            shown(pool.lost),
+            shown(pool.waiting),
+            shown(pool.claimed)
         ),
         format!(
             "  line p50 {} p99 {} · service p50 {} p99 {} (last minute)",
@@ -338,8 +365,8 @@ fn worker_line(pool: &PoolStatus, worker: &WorkerStatus) -> String {
         format!("{}/{}.{}", pool.name, worker.slot, worker.generation),
         worker.pid.map_or_else(dash, |pid| pid.to_string()),
         worker.state,
-        format!("{}/{}", worker.claimed + worker.waiting, worker.capacity),
-        worker.done,
+        format!("{}/{}", shown(worker.claimed.zip(worker.waiting).map(|(held, lie)| held + lie)), worker.capacity),
+        shown(worker.done),
         worker.rss_bytes.map_or_else(dash, |bytes| format!("{:.1}M", bytes as f64 / 1024.0 / 1024.0)),
         worker.restarts,
     )

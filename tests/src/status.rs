@@ -72,25 +72,33 @@ pub struct Pool {
     /// How many workers it is to have.
     pub target: u32,
     /// Connections accepted.
+    #[serde(deserialize_with = "or_zero")]
     pub accepted: u64,
     /// Connections that ended as served.
+    #[serde(deserialize_with = "or_zero")]
     pub done: u64,
     /// Of these, how many did not go well; the contract's example does not have it.
     #[serde(default)]
     pub failed: u64,
     /// Connections that died with their worker.
+    #[serde(deserialize_with = "or_zero")]
     pub lost: u64,
     /// Connections let go, by reason.
     pub shed: BTreeMap<String, u64>,
     /// In the line and in mailboxes.
+    #[serde(deserialize_with = "or_zero")]
     pub waiting: u64,
     /// In the hands of workers.
+    #[serde(deserialize_with = "or_zero")]
     pub claimed: u64,
     /// Sends to workers, repeats included.
+    #[serde(deserialize_with = "or_zero")]
     pub handed: u64,
     /// Taken back from living workers.
+    #[serde(deserialize_with = "or_zero")]
     pub recalled: u64,
     /// Unclaimed connections that outlived their worker.
+    #[serde(deserialize_with = "or_zero")]
     pub redelivered: u64,
     /// The line.
     pub queue: Queue,
@@ -102,12 +110,19 @@ pub struct Pool {
     pub workers: Vec<Worker>,
 }
 
+/// What is not measured is null: here it is 0, and a test that cares looks at the JSON.
+fn or_zero<'de, D: serde::Deserializer<'de>>(number: D) -> Result<u64, D::Error> {
+    Ok(Option::deserialize(number)?.unwrap_or(0))
+}
+
 /// The waiting line.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Queue {
     /// How many wait in it.
+    #[serde(deserialize_with = "or_zero")]
     pub length: u64,
     /// How many may.
+    #[serde(deserialize_with = "or_zero")]
     pub limit: u64,
     /// How long they waited.
     pub delay_ms: Quantiles,
@@ -147,10 +162,13 @@ pub struct Worker {
     /// How it is.
     pub state: WorkerState,
     /// In its hands.
+    #[serde(deserialize_with = "or_zero")]
     pub claimed: u64,
     /// In its mailbox.
+    #[serde(deserialize_with = "or_zero")]
     pub waiting: u64,
     /// Ended as served.
+    #[serde(deserialize_with = "or_zero")]
     pub done: u64,
     /// How many it may hold.
     pub capacity: u64,

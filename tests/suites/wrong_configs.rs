@@ -61,7 +61,7 @@ const WRONG: [Wrong; 12] = [
     },
     Wrong {
         about: "what is not built yet",
-        text: "[pool.web]\nlisten = [\"unix:web.sock\"]\nhandoff = \"listen\"\n",
+        text: "[pool.web]\nlisten = [\"unix:web.sock\"]\nhandoff = \"message\"\n",
         line: 3,
         says: &["not yet supported"],
     },

@@ -51,7 +51,7 @@ pub enum NextError {
     #[error("cannot claim a connection: {0}")]
     Message(#[from] BadTicket),
     /// The kernel refused.
-    #[error("cannot read the mailbox: {0}")]
+    #[error("cannot receive a connection: {0}")]
     Mailbox(#[source] io::Error),
 }
 
@@ -64,8 +64,8 @@ impl From<ClaimError> for NextError {
     }
 }
 
-/// What one look at the mailbox brought.
-enum Look {
+/// What one look at the mailbox, or at the listeners, brought.
+pub(crate) enum Look {
     Connection(OwnedFd, Ticket),
     Nothing,
     /// A connection waits, and there is no descriptor for it.
@@ -108,7 +108,10 @@ impl Station {
             Stage::Leaving => return Ok(TryNext::Drained),
             Stage::Starved => return Err(NextError::Starved),
         }
-        let look = self.look(wait)?;
+        let look = match &self.listeners {
+            None => self.look(wait)?,
+            Some(listeners) => self.accept(listeners, wait)?,
+        };
         if !matches!(look, Look::Starved) {
             **starving = None;
         }

@@ -17,18 +17,42 @@ use ostler_shared::sys::memory::{OwnMemory, PeerMemory};
 /// A worker's end of its shared memory.
 #[derive(Debug)]
 pub(crate) struct Completions {
-    ring: Mutex<Producer<COMPLETION_WORDS>>,
+    ring: Mutex<Ring>,
     dials: Dials,
     doorbell: OwnedFd,
     held: AtomicU64,
 }
 
+/// The records, and where there is no room for one.
+#[derive(Debug)]
+struct Ring {
+    producer: Producer<COMPLETION_WORDS>,
+    /// Ends that found no room, ever.
+    unrecorded: u64,
+    when_full: WhenFull,
+}
+
+/// What becomes of an end for which the ring has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// It can't be: the supervisor hands out no more than it has room for.
+    Impossible,
+    /// It is counted: who accepts for himself does not wait until the supervisor has read.
+    Counted,
+}
+
 impl Completions {
     /// # Errors
     /// When the supervisor's memory has another layout.
-    pub(crate) fn new(gauges: PeerMemory, region: OwnMemory, doorbell: OwnedFd) -> io::Result<Completions> {
+    pub(crate) fn new(
+        gauges: PeerMemory,
+        region: OwnMemory,
+        doorbell: OwnedFd,
+        when_full: WhenFull,
+    ) -> io::Result<Completions> {
         let WorkerSide { completions, dials } = WorkerSide::new(gauges, region).map_err(io::Error::other)?;
-        Ok(Completions { ring: Mutex::new(completions), dials, doorbell, held: AtomicU64::new(0) })
+        let ring = Mutex::new(Ring { producer: completions, unrecorded: 0, when_full });
+        Ok(Completions { ring, dials, doorbell, held: AtomicU64::new(0) })
     }
 
     /// Says how many connections this worker would hold.
@@ -74,7 +98,13 @@ impl Completions {
         self.dials.set_held(before.wrapping_sub(1));
         self.dials.beat(completion.done_at_ns);
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        match ring.report(completion)? {
+        let reported = ring.producer.report(completion);
+        if reported.is_err() && ring.when_full == WhenFull::Counted {
+            ring.unrecorded += 1;
+            self.dials.set_unrecorded(ring.unrecorded);
+            return Ok(());
+        }
+        match reported? {
             Bell::Silent => {}
             // It can't be full of rings that nobody has heard: the supervisor would have to miss 2^64 of them.
             Bell::Ring => drop(write(&self.doorbell, &1u64.to_ne_bytes())),

@@ -4,19 +4,20 @@
 
 use std::env;
 use std::io;
-use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::socket::{SockType, getsockopt, sockopt};
-use ostler_shared::env::{CONTROL_FD, FDS, MAILBOX_FD, POOL, PROTOCOL, WORKER, fd_named};
+use ostler_shared::env::{CONTROL_FD, FDS, LISTEN_FDS, MAILBOX_FD, POOL, PROTOCOL, WORKER, fd_named};
 use ostler_shared::sys::fd::adopt;
 use ostler_shared::sys::memory::{OwnMemory, PeerMemory};
 use ostler_shared::{Generation, SlotNo, WorkerName, wire};
 
-use crate::completions::Completions;
+use crate::completions::{Completions, WhenFull};
 use crate::control::Control;
 use crate::greeting::{GreetingError, WELCOME_TIMEOUT, greet};
+use crate::listeners::Listeners;
 use crate::reserve::Reserve;
 use crate::station::Station;
 use crate::title::{self, Doing};
@@ -48,7 +49,7 @@ pub enum ConnectError {
     },
     /// A descriptor is not what the environment says.
     #[error(
-        "file descriptor {fd} is not ostler's {what} ({source}): was this started by a worker, not by ostler, or in another `handoff` mode than pass?"
+        "file descriptor {fd} is not ostler's {what} ({source}): was this started by a worker, not by ostler, or in a `handoff` mode for other programs?"
     )]
     Descriptor {
         /// Its number.
@@ -95,14 +96,17 @@ impl Worker {
             return Err(ConnectError::Again);
         }
         title::show(&place.name, Doing::Starting);
-        let mailbox = inherit(MAILBOX_FD, "mailbox", is_seqpacket)?.0;
+        let mailbox = inherit(place.mailbox, "mailbox", is_seqpacket)?.0;
+        let listeners = take_listeners(&place, mailbox.as_fd())?;
         let control = Control::new(inherit(place.control, "control channel", is_seqpacket)?.0);
         let completions = share_memory(&place)?;
         let term = signals::install().map_err(ConnectError::Watch)?;
         let reserve = Reserve::open().map_err(ConnectError::Reserve)?;
         let welcome = greet(&control, WELCOME_TIMEOUT)?;
-        let station = Arc::new(Station::new(place.name, mailbox, control, completions, reserve, &welcome));
-        station.wake_to_beat().map_err(ConnectError::Watch)?;
+        let station = Arc::new(Station::new(place.name, mailbox, listeners, control, completions, reserve, &welcome));
+        if station.listeners.is_none() {
+            station.wake_to_beat().map_err(ConnectError::Watch)?;
+        }
         watch::start(Arc::clone(&station), term).map_err(ConnectError::Watch)?;
         Ok(Worker { station })
     }
@@ -112,6 +116,9 @@ impl Worker {
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
     name: WorkerName,
+    mailbox: RawFd,
+    /// How many listeners it has, from [`MAILBOX_FD`] on; none where connections come in the mailbox.
+    listeners: RawFd,
     control: RawFd,
     region: RawFd,
     gauges: RawFd,
@@ -130,8 +137,18 @@ impl Place {
             Some((SlotNo(slot.parse().ok()?), Generation(generation.parse().ok()?)))
         })?;
         let descriptor = |name: &str| known(FDS, &variable, |fds| fd_named(fds, name).filter(|fd| *fd >= CONTROL_FD));
+        // Only beside listeners is it anywhere but in their place.
+        let mailbox = fd_named(&variable(FDS).unwrap_or_default(), "mailbox");
+        let listeners = match mailbox {
+            None => 0,
+            Some(mailbox) => known(LISTEN_FDS, &variable, |count| {
+                count.parse().ok().filter(|count| (1..=mailbox - MAILBOX_FD).contains(count))
+            })?,
+        };
         Ok(Place {
             name: WorkerName { pool, slot, generation },
+            mailbox: mailbox.unwrap_or(MAILBOX_FD),
+            listeners,
             control: descriptor("control")?,
             region: descriptor("region")?,
             gauges: descriptor("gauges")?,
@@ -171,6 +188,20 @@ fn inherit<T>(
     }
 }
 
+fn take_listeners(place: &Place, mailbox: BorrowedFd<'_>) -> Result<Option<Listeners>, ConnectError> {
+    if place.listeners == 0 {
+        return Ok(None);
+    }
+    let numbers = MAILBOX_FD..MAILBOX_FD + place.listeners;
+    let sockets = numbers.map(|fd| Ok(inherit(fd, "listener", is_listener)?.0)).collect::<Result<_, ConnectError>>()?;
+    let refused = |source| ConnectError::Descriptor { fd: MAILBOX_FD, what: "listener", source };
+    Listeners::new(sockets, mailbox).map(Some).map_err(refused)
+}
+
+fn is_listener(fd: &OwnedFd) -> io::Result<()> {
+    if getsockopt(fd, sockopt::AcceptConn)? { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
 fn is_seqpacket(fd: &OwnedFd) -> io::Result<()> {
     match getsockopt(fd, sockopt::SockType)? {
         SockType::SeqPacket => Ok(()),
@@ -184,7 +215,8 @@ fn share_memory(place: &Place) -> Result<Completions, ConnectError> {
     let (_, gauges) = inherit(place.gauges, "gauges", |fd| PeerMemory::map(fd))?;
     let (_, region) = inherit(place.region, "region", |fd| OwnMemory::map(fd))?;
     let (doorbell, ()) = inherit(place.doorbell, "doorbell", |_| Ok(()))?;
-    Completions::new(gauges, region, doorbell).map_err(|source| ConnectError::Descriptor {
+    let when_full = if place.listeners == 0 { WhenFull::Impossible } else { WhenFull::Counted };
+    Completions::new(gauges, region, doorbell, when_full).map_err(|source| ConnectError::Descriptor {
         fd: place.gauges,
         what: "gauges",
         source,
@@ -224,6 +256,19 @@ mod tests {
         .unwrap();
         assert_eq!(place.name.to_string(), "web/3.7");
         assert_eq!((place.control, place.region, place.gauges, place.doorbell), (4, 5, 6, 7));
+    }
+
+    #[test]
+    fn beside_listeners_the_mailbox_has_a_number_of_its_own() {
+        let of = |count: &str| {
+            let fds = "control:5,region:6,gauges:7,doorbell:8,mailbox:9";
+            place(&[(PROTOCOL, "1"), (POOL, "web"), (WORKER, "3.7"), (LISTEN_FDS, count), (FDS, fds)])
+        };
+        let found = of("2").unwrap();
+        assert_eq!((found.mailbox, found.listeners, found.control), (9, 2, 5));
+        for wrong in ["", "0", "7", "-1", "x"] {
+            assert!(matches!(of(wrong), Err(ConnectError::Environment { name: LISTEN_FDS, .. })), "{wrong}");
+        }
     }
 
     #[test]

@@ -85,6 +85,7 @@ mod connect;
 mod connection;
 mod control;
 mod greeting;
+mod listeners;
 mod marks;
 mod report;
 mod reserve;

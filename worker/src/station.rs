@@ -16,6 +16,7 @@ use ostler_shared::{ConnId, WorkerName};
 
 use crate::completions::Completions;
 use crate::control::{Control, Sent};
+use crate::listeners::Listeners;
 use crate::marks::MarkBook;
 use crate::report::say;
 use crate::reserve::Reserve;
@@ -41,6 +42,8 @@ pub(crate) struct Station {
     pub(crate) beat_every: Option<Duration>,
     /// Its description is shared with the supervisor: never set O_NONBLOCK on it.
     pub(crate) mailbox: OwnedFd,
+    /// Where connections come from instead, in a pool whose workers accept for themselves: then the mailbox only ends.
+    pub(crate) listeners: Option<Listeners>,
     pub(crate) control: Control,
     pub(crate) completions: Completions,
     /// Where connections are marked; `None` when nobody reads it.
@@ -56,6 +59,7 @@ impl Station {
     pub(crate) fn new(
         name: WorkerName,
         mailbox: OwnedFd,
+        listeners: Option<Listeners>,
         control: Control,
         completions: Completions,
         reserve: Reserve,
@@ -71,6 +75,7 @@ impl Station {
             drain_timeout: Duration::from_millis(welcome.drain_timeout_ms),
             beat_every: beat_every(welcome.heartbeat_ms),
             mailbox,
+            listeners,
             control,
             completions,
             marks,

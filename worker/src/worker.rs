@@ -11,7 +11,7 @@ use crate::station::Station;
 
 /// This process's place in a pool. Usable from several threads at once.
 ///
-/// Its descriptor ([`AsFd`]) is the mailbox, readable when [`Worker::try_next`] has something to say. Its description
+/// Its descriptor ([`AsFd`]) is the mailbox, or where the pool has `handoff = "listen"` an epoll of its listeners, readable when [`Worker::try_next`] has something to say. Its description
 /// is shared with the supervisor: register it with an event loop, but never set it non-blocking.
 #[derive(Debug)]
 pub struct Worker {
@@ -91,6 +91,9 @@ impl Worker {
 
 impl AsFd for Worker {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.station.mailbox.as_fd()
+        match &self.station.listeners {
+            None => self.station.mailbox.as_fd(),
+            Some(listeners) => listeners.as_fd(),
+        }
     }
 }

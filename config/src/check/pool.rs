@@ -68,6 +68,9 @@ pub(super) fn pool(
     {
         mistakes.push(typed.refuse(fault));
     }
+    for (name, why) in combine::without_line(handoff) {
+        mistakes.extend(table.refuse(name, why));
+    }
     let accept = accept(&table.table("accept", mistakes), handoff, mistakes);
     let prefetch = table.whole("prefetch", 0..=PREFETCH_MAX, mistakes).value().unwrap_or(PREFETCH);
     let recall_after = table
@@ -78,10 +81,13 @@ pub(super) fn pool(
     let socket = socket(&table.table("socket", mistakes), listen.as_deref(), mistakes);
     let queue = queue(&table.table("queue", mistakes), listen.as_deref(), mistakes);
     let workers = workers(table, queue.timeout, mistakes);
+    if let Some(fault) = combine::range_has_line(handoff, workers) {
+        mistakes.extend(table.refuse("workers", fault));
+    }
     let start = start(&table.table("start", mistakes), handoff, mistakes);
     let reload = reload(&table.table("reload", mistakes), mistakes);
     let drain = drain(&table.table("drain", mistakes), handoff, supervisor, mistakes);
-    let watchdog = watchdog(&table.table("watchdog", mistakes), mistakes);
+    let watchdog = watchdog(&table.table("watchdog", mistakes), handoff, mistakes);
     let recycle = recycle(&table.table("recycle", mistakes), mistakes);
     let hooks = hooks(&table.table("hooks", mistakes), &process, site, mistakes);
     Some(Pool {
@@ -171,14 +177,15 @@ fn mode_bits(typed: &str) -> Result<u32, Fault> {
 pub(crate) fn concurrency_of(handoff: Handoff) -> u32 {
     match handoff {
         Handoff::Pass | Handoff::Stdio => CONCURRENCY,
-        Handoff::Accept => CONCURRENCY_UNMODIFIED,
+        Handoff::Accept | Handoff::Listen => CONCURRENCY_UNMODIFIED,
     }
 }
 
 /// What a worker has not claimed after this time is taken back, where nobody says how long it may lie.
 pub(crate) fn recall_after_of(handoff: Handoff) -> Duration {
     match handoff {
-        Handoff::Pass | Handoff::Stdio => RECALL_AFTER,
+        // In `listen` nothing is handed out that could be taken back.
+        Handoff::Pass | Handoff::Listen | Handoff::Stdio => RECALL_AFTER,
         Handoff::Accept => RECALL_AFTER_UNMODIFIED,
     }
 }

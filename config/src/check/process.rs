@@ -36,7 +36,7 @@ pub(super) fn program(
     }
     let Some(command) = command(table, "command", WITHOUT, process, site, mistakes) else { return Program::Hello };
     match handoff {
-        Handoff::Pass | Handoff::Accept => Program::Command(command),
+        Handoff::Pass | Handoff::Accept | Handoff::Listen => Program::Command(command),
         Handoff::Stdio => Program::Pipeline(vec![command]),
     }
 }

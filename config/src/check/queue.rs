@@ -11,7 +11,7 @@ use crate::value::{WordOrReply, choose};
 use crate::words::Words;
 
 /// The line of a pool that says nothing about it.
-pub(super) fn default_queue() -> Queue {
+pub(crate) fn default_queue() -> Queue {
     Queue { limit: LIMIT, timeout: TIMEOUT, on_timeout: Farewell::Close, overflow: Overflow::Wait, per_uid: PER_UID }
 }
 

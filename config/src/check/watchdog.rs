@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::checked::Watchdog;
+use crate::checked::{Handoff, Watchdog};
 use crate::combine;
 use crate::duration::format_duration;
 use crate::limits::{SLOW_MIN, WATCHDOG_MIN};
@@ -14,7 +14,7 @@ pub(super) fn default_watchdog() -> Watchdog {
     Watchdog { heartbeat: HEARTBEAT, request: Duration::ZERO, slow: Duration::ZERO }
 }
 
-pub(super) fn watchdog(table: &RawTable<'_>, mistakes: &mut Vec<Mistake>) -> Watchdog {
+pub(super) fn watchdog(table: &RawTable<'_>, handoff: Handoff, mistakes: &mut Vec<Mistake>) -> Watchdog {
     let heartbeat = table.duration("heartbeat", Duration::ZERO, mistakes).understand(mistakes, off_or_patient);
     let request = table.duration("request", Duration::ZERO, mistakes).understand(mistakes, off_or_patient);
     let slow = table.duration("slow", Duration::ZERO, mistakes).understand(mistakes, off_or_seldom);
@@ -22,6 +22,11 @@ pub(super) fn watchdog(table: &RawTable<'_>, mistakes: &mut Vec<Mistake>) -> Wat
         && let Some(fault) = combine::slow_before_overdue(typed.value, request)
     {
         mistakes.push(typed.refuse(fault));
+    }
+    for asked in [&request, &slow] {
+        if let Some(typed) = asked.typed().filter(|typed| !typed.value.is_zero()) {
+            mistakes.extend(combine::requests_are_seen(handoff).map(|fault| typed.refuse(fault)));
+        }
     }
     Watchdog {
         heartbeat: heartbeat.value().unwrap_or(HEARTBEAT),

@@ -112,16 +112,16 @@ fn a_value_that_is_not_built_yet_is_pointed_at() {
     says(
         r#"[pool.web]
 listen = ["unix:@web"]
-handoff = "listen"
+handoff = "message"
 "#,
         r#"
-error: pool.web.handoff: "listen" is not yet supported
+error: pool.web.handoff: "message" is not yet supported
  --> ostler.toml:3:11
   |
-3 | handoff = "listen"
-  |           ^^^^^^^^ not yet supported
+3 | handoff = "message"
+  |           ^^^^^^^^^ not yet supported
   |
-  = help: write "pass", "accept", "stdio", or remove it
+  = help: write "pass", "accept", "listen", "stdio", or remove it
 "#,
     );
 }

@@ -22,7 +22,8 @@ pub enum Action {
         pool: PoolNo,
     },
     /// Let nobody connect any more, but keep what is in the kernel's queues; accept those to the end and say
-    /// [`Event::KernelQueueEmpty`](crate::Event::KernelQueueEmpty).
+    /// [`Event::KernelQueueEmpty`](crate::Event::KernelQueueEmpty). Where workers accept for themselves, wait until they have, and accept
+    /// nothing before [`Action::ResumeAccept`], which comes when they are gone.
     RefuseNew {
         /// On the listeners of this pool.
         pool: PoolNo,

@@ -13,6 +13,8 @@ pub(crate) struct Books {
     pub(crate) failed: u64,
     pub(crate) lost: u64,
     pub(crate) handed: u64,
+    /// Accepted by workers themselves.
+    pub(crate) taken: u64,
     pub(crate) recalled: u64,
     pub(crate) redelivered: u64,
     shed: BTreeMap<Shed, u64>,
@@ -48,9 +50,10 @@ impl Books {
         );
         let ends = self.done + self.lost + self.recalled + self.redelivered + outstanding;
         assert!(
-            self.handed == ends,
-            "I1: handed {} ≠ {ends} = done {} + lost {} + recalled {} + redelivered {} + outstanding {outstanding}",
+            self.handed + self.taken == ends,
+            "I1: handed {} + taken {} ≠ {ends} = done {} + lost {} + recalled {} + redelivered {} + outstanding {outstanding}",
             self.handed,
+            self.taken,
             self.done,
             self.lost,
             self.recalled,

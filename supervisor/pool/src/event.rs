@@ -73,6 +73,8 @@ pub enum Event {
         pool: PoolNo,
     },
     /// After [`Action::RefuseNew`](crate::Action::RefuseNew): the kernel's queues of this pool's listeners were accepted to their end.
+    /// Where workers accept for themselves it comes twice: when their queues are empty, and after
+    /// [`Action::ResumeAccept`](crate::Action::ResumeAccept) when what they left was accepted too.
     KernelQueueEmpty {
         /// The pool.
         pool: PoolNo,
@@ -114,6 +116,22 @@ pub enum Event {
         worker: WorkerId,
         /// What it says of it.
         completion: Completion,
+    },
+    /// A worker that accepts for itself has said Hello: what it accepts is told by [`Event::Taken`] and its end by
+    /// [`Event::Completed`]. Comes before its `Ready`; of others nobody knows what they accept.
+    Introduced {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// What a worker that accepts for itself says that it has accepted so far. Comes before the completions that were read
+    /// with it, before [`Event::Pulse`], before its death, and whenever somebody wants to know.
+    Taken {
+        /// Which.
+        worker: WorkerId,
+        /// How many connections, ever.
+        total: u64,
+        /// How many of them have ended without a record, since there was no room for one, ever.
+        unrecorded: u64,
     },
     /// A worker says that it leaves, or closed its control channel.
     HungUp {

@@ -37,7 +37,7 @@ pub use note::{Note, Rescaled};
 pub use pools::Pools;
 pub use reason::{Cause, Failure, Setback, SetbackStage, Shed, StopCount, Wear, What};
 pub use snapshot::{
-    PoolSnapshot, PoolState, Quantile, ReloadOutcome, ShedCounts, Timer, Totals, WorkerSnapshot, WorkerState,
+    PoolSnapshot, PoolState, Quantile, ReloadOutcome, ShedCounts, Tells, Timer, Totals, WorkerSnapshot, WorkerState,
 };
 
 /// A worker is not started more often than this in one slot.
@@ -60,6 +60,8 @@ pub const HANGUP_GRACE: std::time::Duration = std::time::Duration::from_millis(2
 pub const FAST_KILL_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 /// A worker that loses so many connections while it lives, for want of descriptors or with its children, is replaced.
 pub const LOST_MAX: usize = 1024;
+/// The ring of a worker that accepts for itself holds at least so many records: it waits for nobody to read them.
+pub const OWN_RECORDS_MIN: u32 = 1024;
 /// What a worker leaves unclaimed while nobody has room is taken back after this time at the latest, so that it is
 /// subject to the line's deadline again.
 pub const UNCLAIMED_MAX: std::time::Duration = std::time::Duration::from_secs(1);

@@ -78,6 +78,15 @@ pub struct ShedCounts {
     pub stopping: u64,
 }
 
+/// Whether connections are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tells {
+    /// Each is known.
+    Everything,
+    /// They are accepted by a program that does not report them: the numbers say nothing.
+    Nothing,
+}
+
 /// Where the connections of a pool are, at the price of a few additions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
@@ -138,6 +147,8 @@ pub struct PoolSnapshot {
     pub in_line: u64,
     /// In mailboxes or claimed; the driver tells the two apart by the mailboxes' depths.
     pub outstanding: u64,
+    /// Whether anybody knows the five numbers of the balance: accepted, done, lost, outstanding, and what of it is shed.
+    pub tells: Tells,
     /// Workers that were found stuck and are handed nothing for the time being.
     pub stuck: usize,
     /// Most that may wait in the line.
@@ -167,6 +178,8 @@ pub struct WorkerSnapshot {
     pub outstanding: u64,
     /// Connections it has served.
     pub done: u64,
+    /// Whether anybody knows what it holds and has served.
+    pub tells: Tells,
     /// Connections it may hold.
     pub capacity: u32,
     /// How long ago it was spawned.

@@ -52,6 +52,27 @@ pub(crate) enum Room {
     None,
 }
 
+/// What a worker that accepts for itself says of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Own {
+    /// Whether it says anything: only who has said Hello does.
+    pub(crate) telling: Telling,
+    /// Accepted and not reported as over.
+    pub(crate) held: u64,
+    /// Accepted, ever.
+    pub(crate) total: u64,
+    /// Over without a record, ever.
+    pub(crate) unrecorded: u64,
+}
+
+/// Whether a worker tells what it accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Telling {
+    #[default]
+    Nothing,
+    Everything,
+}
+
 /// A worker's place in its pool's table; reused after its death, unlike [`WorkerId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Seat(pub(crate) u32);
@@ -67,6 +88,8 @@ pub(crate) struct Worker {
     pub(crate) ready_at: Option<Moment>,
     /// What it was handed and has not completed.
     pub(crate) tickets: BTreeMap<ConnId, Ticket>,
+    /// What it has accepted for itself.
+    pub(crate) own: Own,
     pub(crate) done: u64,
     /// What it completed as `truncated` or `dropped`, counted lost: kept to tell which books a lie has to be struck from.
     pub(crate) lost: BTreeSet<ConnId>,
@@ -102,7 +125,8 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn load(&self) -> u32 {
-        u32::try_from(self.tickets.len()).expect("tickets are bounded by the capacity")
+        let held = self.tickets.len() as u64 + self.own.held;
+        u32::try_from(held).expect("bounded by the capacity, or where it is counted")
     }
 
     /// Connections that it serves at a time.

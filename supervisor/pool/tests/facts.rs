@@ -1,5 +1,7 @@
 //! Facts about the pool, each a short list of events.
 
+#[path = "facts/by_itself.rs"]
+mod by_itself;
 #[path = "facts/loads.rs"]
 mod loads;
 #[path = "facts/pools.rs"]

@@ -8,8 +8,8 @@ use ostler_shared::ticket::Family;
 use ostler_shared::{ConnId, Ticket};
 
 use super::Driver;
-use super::doors::{Door, Fate};
-use super::listeners::{Accept, Tenure};
+use super::doors::{Door, Fate, Taker};
+use super::listeners::{Accept, Tenure, Waiting};
 use super::parking::Parked;
 use super::sources::Source;
 
@@ -17,6 +17,9 @@ use super::sources::Source;
 const ACCEPT_BATCH_MAX: usize = 64;
 /// After a TCP listener refuses new connections, those that were shaking hands arrive within this time.
 const LAST_HANDSHAKES: Duration = Duration::from_millis(100);
+
+/// How often a queue is looked at that workers are to empty.
+const EMPTYING_LOOK: Duration = Duration::from_millis(5);
 
 /// Whether the loop waits for connections at a door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub(crate) enum Stage {
     Open,
     /// No; who waits is still accepted, until this moment at the earliest.
     Refusing { until: Moment },
+    /// No; who waits is taken by workers, for so long at the least.
+    Emptying { until: Moment },
     /// Yes, but not to us: accepting ends at the next turn, and who waits is the next holder's.
     Left,
     /// No, and nobody waits any more, or waits for us.
@@ -96,6 +101,9 @@ impl Driver {
     /// Starts or stops waiting for connections of a pool.
     pub(super) fn watch_doors(&mut self, pool: PoolNo, watch: Watch) {
         self.doors.want(pool, watch);
+        if watch == Watch::On {
+            self.sweep_doors(pool);
+        }
         for number in self.doors.numbers_of(pool) {
             self.watch_door(number, watch);
         }
@@ -140,7 +148,11 @@ impl Driver {
             door.stage = Stage::Left;
             return;
         }
-        if let Err(error) = door.listener.refuse_new() {
+        let done = match door.taker {
+            Taker::Supervisor => door.listener.refuse_new(),
+            Taker::Workers => door.listener.hide(),
+        };
+        if let Err(error) = done {
             tracing::warn!(
                 "cannot close {} for new clients: {error}; those who come now are reset at the end",
                 door.listener.shown
@@ -150,12 +162,30 @@ impl Driver {
             Family::Unix => Duration::ZERO,
             Family::V4 | Family::V6 => LAST_HANDSHAKES,
         };
-        door.stage = Stage::Refusing { until: now + grace };
+        let until = now + grace;
+        match (door.taker, door.fate) {
+            (Taker::Supervisor, _) => door.stage = Stage::Refusing { until },
+            (Taker::Workers, Fate::Stays) => door.stage = Stage::Emptying { until },
+            // The workers from now on don't have it.
+            (Taker::Workers, Fate::Closes) => self.take_over(number, until),
+        }
+    }
+
+    /// Accepts to the end where workers did before: they are gone, or on their way.
+    pub(super) fn take_over(&mut self, number: u64, until: Moment) {
+        let Some(door) = self.doors.get_mut(number) else { return };
+        door.stage = Stage::Refusing { until };
+        if let Err(error) = door.listener.set_waiting(Waiting::No) {
+            // To accept could mean to wait, which is worse than to close on whoever waits.
+            tracing::warn!("cannot accept at {}: {error}; who waits there is reset", door.listener.shown);
+            return self.door_is_empty(number);
+        }
+        self.watch_door(number, Watch::On);
     }
 
     /// Where nobody new comes: accepts to the end, which an empty queue does not announce by itself.
     pub(super) fn accept_last_ones(&mut self, now: Moment) {
-        let ends = |door: &Door| matches!(door.stage, Stage::Refusing { .. } | Stage::Left);
+        let ends = |door: &Door| matches!(door.stage, Stage::Refusing { .. } | Stage::Emptying { .. } | Stage::Left);
         if !self.doors.iter().any(|(_, door)| ends(door)) {
             return; // nearly always
         }
@@ -169,7 +199,10 @@ impl Driver {
                         self.door_is_empty(number);
                     }
                 }
-                Stage::Refusing { .. } | Stage::Open | Stage::Empty => {}
+                Stage::Emptying { until } if now >= until && !door.listener.somebody_waits() => {
+                    self.door_is_empty(number);
+                }
+                Stage::Refusing { .. } | Stage::Emptying { .. } | Stage::Open | Stage::Empty => {}
             }
         }
     }
@@ -178,6 +211,8 @@ impl Driver {
     pub(super) fn last_ones_deadline(&self, now: Moment) -> Option<Moment> {
         let waiting = |door: &Door| match door.stage {
             Stage::Refusing { until } if door.watch == Watch::On => Some(until.max(now)),
+            // Nobody tells when workers have taken the last one.
+            Stage::Emptying { until } => Some(until.max(now + EMPTYING_LOOK)),
             Stage::Left => Some(now),
             Stage::Refusing { .. } | Stage::Open | Stage::Empty => None,
         };
@@ -198,7 +233,7 @@ impl Driver {
     }
 
     /// Whether a pool that lets nobody new in has to hear now that nobody is left.
-    fn has_just_emptied(&mut self, pool: PoolNo) -> bool {
+    pub(super) fn has_just_emptied(&mut self, pool: PoolNo) -> bool {
         self.doors.of(pool).all(|(_, door)| door.stage == Stage::Empty) && self.doors.refusing.remove(&pool)
     }
 }

@@ -24,7 +24,7 @@ use ostler_shared::packet::retry_interrupted;
 use becoming::{PidLine, become_worker};
 pub(crate) use report::{REPORT_LEN, Stage, read_report};
 
-/// Descriptors below this number are laid out for the worker; what is copied from has a higher one.
+/// Descriptors below this number are laid out for a child, unless it gets more; what is copied from has a higher one.
 pub(crate) const FIRST_SPARE_FD: RawFd = 16;
 
 /// What a child needs to become a worker, complete before the fork.
@@ -48,7 +48,7 @@ pub(crate) struct Prepared {
     pub(crate) directory: Option<CString>,
     /// Whether exec may ever give more rights again.
     pub(crate) new_privileges: NewPrivileges,
-    /// What becomes descriptor 0, 1, 2 …; each has a number of at least [`FIRST_SPARE_FD`]. `None` is closed.
+    /// What becomes descriptor 0, 1, 2 …; each has a number beyond them ([`source_beyond`]). `None` is closed.
     pub(crate) descriptors: Vec<Option<OwnedFd>>,
     /// Whether a variable tells the program its own number.
     pub(crate) listen_pid: ListenPid,
@@ -307,5 +307,14 @@ pub(crate) fn signal_one(child: Pid, signal: libc::c_int) -> io::Result<()> {
 /// # Errors
 /// As fcntl(F_DUPFD_CLOEXEC).
 pub(crate) fn source(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    ostler_shared::sys::fd::duplicate(fd, FIRST_SPARE_FD)
+    source_beyond(fd, 0)
+}
+
+/// The same for a child that gets `laid_out` descriptors, which may be more than usual.
+///
+/// # Errors
+/// As fcntl(F_DUPFD_CLOEXEC).
+pub(crate) fn source_beyond(fd: BorrowedFd<'_>, laid_out: usize) -> io::Result<OwnedFd> {
+    let laid_out = RawFd::try_from(laid_out).unwrap_or(RawFd::MAX);
+    ostler_shared::sys::fd::duplicate(fd, laid_out.max(FIRST_SPARE_FD))
 }

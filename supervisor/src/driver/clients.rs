@@ -148,6 +148,7 @@ impl Driver {
     /// Refuses a number of workers that there are no descriptors for.
     fn room_for(&mut self, pool: &PoolName, change: Change) -> Result<(), String> {
         let (now, mut config) = (self.now(), (*self.config).clone());
+        self.count_all_own();
         for snapshot in self.pools.snapshot(now) {
             let configured = config.pools.iter_mut().find(|configured| configured.name == snapshot.name);
             // Ranges were provided for to their end.
@@ -240,6 +241,7 @@ impl Driver {
 
     pub(crate) fn status_json(&mut self) -> String {
         let now = self.now();
+        self.count_all_own();
         let pools = self.pools.snapshot(now);
         let listeners = |pool| self.doors.of(pool).map(|(_, door)| door.listener.shown.clone()).collect();
         status::json(&status::Facts {
@@ -325,6 +327,7 @@ impl Driver {
                     let config = self.prepare(config);
                     self.step(Event::ConfigRead { config });
                 }
+                Outcome::Look { worker, seen } => self.was_seen(worker, seen),
                 Outcome::Sizes { pool, sizes } => self.step(Event::Measured { pool, sizes }),
                 Outcome::Portrait { worker, portrait } => self.portrayed(worker, portrait),
             }

@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use ostler_config::Config;
-use ostler_config::checked::{self, Address, Pool};
+use ostler_config::checked::{self, Address, Handoff, Pool};
 use ostler_pool::{Event, NoConfig, PoolNo};
 use ostler_shared::PoolName;
 use ostler_shared::sys::socket::local_address;
@@ -22,7 +22,8 @@ use ostler_shared::sys::socket::local_address;
 use super::Driver;
 use super::accepting::{Stage, Watch};
 use super::entrances::Entrances;
-use super::listeners::{ListenError, Listener, Tenure};
+use super::listeners::{ListenError, Listener, Tenure, Waiting};
+use super::listening::Listeners;
 use super::notify::Manager;
 use super::store;
 
@@ -39,6 +40,25 @@ pub(crate) struct Door {
     pub(crate) watch: Watch,
     pub(crate) stage: Stage,
     pub(crate) fate: Fate,
+    pub(crate) taker: Taker,
+}
+
+/// Who takes connections at a door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taker {
+    /// We do, and hand them out.
+    Supervisor,
+    /// Each worker for itself.
+    Workers,
+}
+
+impl Taker {
+    fn of(pool: &Pool) -> Taker {
+        match pool.handoff {
+            Handoff::Pass | Handoff::Accept | Handoff::Stdio => Taker::Supervisor,
+            Handoff::Listen => Taker::Workers,
+        }
+    }
 }
 
 /// Whether a door stays with its pool.
@@ -58,6 +78,22 @@ struct Aside {
     address: Address,
     options: checked::Socket,
     listener: Listener,
+    taker: Taker,
+}
+
+impl Aside {
+    /// Lets clients in before the reload is complete where workers accept for themselves: a program can do nothing with a socket
+    /// that does not listen, and has to show that it works.
+    fn begin_for_workers(&mut self) -> Result<(), String> {
+        match self.taker {
+            Taker::Supervisor => Ok(()),
+            Taker::Workers => {
+                self.listener.begin(&self.address, &self.options).map_err(|error| error.to_string())?;
+                let set = self.listener.set_waiting(Waiting::Yes);
+                set.map_err(|error| format!("cannot let programs wait at {}: {error}", self.listener.shown))
+            }
+        }
+    }
 }
 
 /// All doors.
@@ -89,16 +125,14 @@ impl Doors {
             doors.names.insert(PoolNo(number), pool.name.clone());
             for (index, address) in indexed(pool) {
                 for listener in entrances.open(address, &pool.socket)? {
-                    doors.insert(
-                        PoolNo(number),
-                        Aside {
-                            pool: pool.name.clone(),
-                            index,
-                            address: address.clone(),
-                            options: pool.socket.clone(),
-                            listener,
-                        },
-                    );
+                    let taker = Taker::of(pool);
+                    if taker == Taker::Workers
+                        && let Err(error) = listener.set_waiting(Waiting::Yes)
+                    {
+                        tracing::warn!("cannot let programs wait at {}: {error}", listener.shown);
+                    }
+                    let (name, address, options) = (pool.name.clone(), address.clone(), pool.socket.clone());
+                    doors.insert(PoolNo(number), Aside { pool: name, index, address, options, listener, taker });
                 }
             }
         }
@@ -106,12 +140,12 @@ impl Doors {
     }
 
     fn insert(&mut self, pool: PoolNo, new: Aside) -> u64 {
-        let Aside { pool: name, index, address, options, listener } = new;
+        let Aside { pool: name, index, address, options, listener, taker } = new;
         tracing::info!(pool = %name, "listening on {}", listener.shown);
         let number = self.next;
         self.next += 1;
         let (watch, stage, fate) = (Watch::Off, Stage::Open, Fate::Stays);
-        self.by_number.insert(number, Door { pool, index, address, options, listener, watch, stage, fate });
+        self.by_number.insert(number, Door { pool, index, address, options, listener, watch, stage, fate, taker });
         number
     }
 
@@ -147,6 +181,35 @@ impl Doors {
         let mut all: Vec<(u32, &Listener)> = open.chain(coming).collect();
         all.sort_by_key(|(index, _)| *index);
         all.into_iter().map(|(_, listener)| local_address(listener.as_fd())).collect()
+    }
+
+    /// The listeners of a worker that accepts for itself, in the order of its configuration, with what the service manager calls
+    /// them, or else their pool.
+    ///
+    /// # Errors
+    /// When they can't be copied.
+    pub(super) fn listeners_of(&self, no: PoolNo, pool: &Pool) -> io::Result<Listeners> {
+        let mut found = Listeners::default();
+        for (index, address) in indexed(pool) {
+            let name = match address {
+                Address::Given(name) => name.as_str(),
+                Address::UnixPath { .. } | Address::UnixAbstract(_) | Address::Tcp(_) => pool.name.as_str(),
+            };
+            let there = self.serving_as(address, &pool.name).into_iter().filter_map(|number| self.get(number));
+            let open = there.filter(|door| door.fate == Fate::Stays).map(|door| &door.listener);
+            let coming = |aside: &&Aside| aside.pool == pool.name && aside.index == index && aside.address == *address;
+            let coming = self.aside.iter().filter(coming).map(|aside| &aside.listener);
+            open.chain(coming).try_for_each(|listener| found.add(listener, name))?;
+        }
+        match found.is_empty() {
+            true => Err(io::Error::other(format!("pool {} ({}) has no listener", pool.name, no.0))),
+            false => Ok(found),
+        }
+    }
+
+    /// What a reload that is not complete brings to a pool.
+    pub(super) fn coming_for(&self, name: &PoolName) -> impl Iterator<Item = &Listener> {
+        self.aside.iter().filter(move |aside| aside.pool == *name).map(|aside| &aside.listener)
     }
 
     pub(super) fn numbers_of(&self, pool: PoolNo) -> Vec<u64> {
@@ -239,13 +302,12 @@ impl Driver {
                 if there.is_empty() {
                     self.is_free(address)?;
                     let bound = self.entrances.bind(address, &pool.socket).map_err(|error| error.to_string())?;
-                    self.doors.aside.extend(bound.into_iter().map(|listener| Aside {
-                        pool: pool.name.clone(),
-                        index,
-                        address: address.clone(),
-                        options: pool.socket.clone(),
-                        listener,
-                    }));
+                    for listener in bound {
+                        let (name, address, options) = (pool.name.clone(), address.clone(), pool.socket.clone());
+                        let taker = Taker::of(pool);
+                        self.doors.aside.push(Aside { pool: name, index, address, options, listener, taker });
+                        self.doors.aside.last_mut().map_or(Ok(()), Aside::begin_for_workers)?;
+                    }
                 }
             }
         }
@@ -318,7 +380,7 @@ impl Driver {
             for (index, address) in indexed(pool) {
                 for number in self.doors.serving_as(address, &pool.name) {
                     stays.insert(number);
-                    self.keep_door(number, *no, index, &pool.socket);
+                    self.keep_door(number, *no, index, pool);
                 }
             }
         }
@@ -338,9 +400,9 @@ impl Driver {
         self.config = config;
     }
 
-    fn keep_door(&mut self, number: u64, pool: PoolNo, index: u32, options: &checked::Socket) {
+    fn keep_door(&mut self, number: u64, no: PoolNo, index: u32, pool: &Pool) {
         let Some(door) = self.doors.get_mut(number) else { return };
-        (door.pool, door.index, door.options) = (pool, index, options.clone());
+        (door.pool, door.index, door.options, door.taker) = (no, index, pool.socket.clone(), Taker::of(pool));
         self.watch_door_as_wanted(number);
     }
 

@@ -59,7 +59,7 @@ impl Driver {
         let sent = match (link.settings.pool.handoff, step) {
             // The worker of programs passes TERM on to them, as their pool's `drain.signal`.
             (Handoff::Stdio, Step::Term) => child::signal_one(link.pid, signal as i32),
-            (Handoff::Stdio, Step::Abort | Step::Kill) | (Handoff::Pass | Handoff::Accept, _) => {
+            (Handoff::Stdio, Step::Abort | Step::Kill) | (Handoff::Pass | Handoff::Accept | Handoff::Listen, _) => {
                 child::signal_group(link.pid, signal as i32)
             }
         };

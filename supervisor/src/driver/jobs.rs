@@ -1,5 +1,6 @@
 //! Does what could block on a thread of its own, and comes back with an event.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use ostler_config::Config;
 use ostler_shared::WorkerId;
 
 use super::signals::with_only_ttou;
-use super::{measuring, portrait};
+use super::{measuring, portrait, standing_by};
 use ostler_pool::PoolNo;
 
 /// Most jobs that wait: one configuration, workers that stand still, and one look at the memory of each pool that limits it.
@@ -32,6 +33,15 @@ pub(crate) enum Job {
     },
     /// See how much memory workers occupy.
     Measure(measuring::Order),
+    /// See whether a program waits for connections.
+    LookAt {
+        /// Which.
+        worker: WorkerId,
+        /// Where.
+        pid: Pid,
+        /// The inodes of its listeners.
+        listeners: BTreeSet<u64>,
+    },
 }
 
 /// What came of it.
@@ -44,6 +54,13 @@ pub(crate) enum Outcome {
         worker: WorkerId,
         /// Lines for people.
         portrait: Vec<String>,
+    },
+    /// Whether a program waits for connections.
+    Look {
+        /// Which.
+        worker: WorkerId,
+        /// What was seen.
+        seen: standing_by::Seen,
     },
     /// How much memory workers occupy.
     Sizes {
@@ -125,6 +142,7 @@ fn run(job: Job) -> Outcome {
     match job {
         Job::ReadConfig(read) => Outcome::Config(read()),
         Job::Measure(order) => Outcome::Sizes { pool: order.pool, sizes: measuring::measure(&order) },
+        Job::LookAt { worker, pid, listeners } => Outcome::Look { worker, seen: standing_by::look(pid, &listeners) },
         Job::Portray { worker, pid } => Outcome::Portrait { worker, portrait: portrait::of(pid) },
     }
 }

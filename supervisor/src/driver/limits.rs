@@ -13,8 +13,8 @@ use super::owners::OWNERS_MAX;
 /// Descriptors that the supervisor needs for itself: streams, epoll, signals, control socket and its clients,
 /// the configuration being read, the log, hooks, and one accept batch in flight.
 const OWN: u64 = 224;
-/// Per worker: mailbox (2), control or what it notifies, doorbell, pidfd, two log pipes, exec pipe.
-const PER_WORKER: u64 = 8;
+/// Per worker: mailbox (2), control, what it notifies, doorbell, pidfd, two log pipes, exec pipe.
+const PER_WORKER: u64 = 9;
 
 /// How many workers of a pool are provided for beside those that serve. If more have to leave at a time, spawns wait until
 /// descriptors are free.
@@ -79,7 +79,7 @@ pub(crate) fn check(config: &Config, hard: u64) -> Result<(), TooFew> {
     }
     let is_unmodified = |pool: &Pool| match pool.handoff {
         Handoff::Accept => true,
-        Handoff::Pass | Handoff::Stdio => false,
+        Handoff::Pass | Handoff::Listen | Handoff::Stdio => false,
     };
     let owners = if config.pools.iter().any(is_unmodified) { OWNERS_MAX as u64 } else { 0 };
     let lingering = if config.pools.iter().any(has_last_words) { LINGERING_MAX as u64 } else { 0 };

@@ -20,6 +20,7 @@ use super::child::{Ended, REPORT_LEN, Stage, read_report};
 use super::output::{LastWords, Pipe};
 use super::parking::{Parked, Parking};
 use super::rings::RingNo;
+use super::standing_by::Look;
 use super::unmodified::Goodbye;
 use super::worker_notify::Notices;
 
@@ -63,6 +64,8 @@ pub(crate) struct Link {
     pub(crate) errors: Option<Pipe>,
     pub(crate) last_words: LastWords,
     pub(crate) manners: Manners,
+    /// Whether it is looked at, to see that it waits for connections.
+    pub(crate) look: Look,
     /// What its Welcome will say.
     pub(crate) welcome: Welcome,
     /// The last signal that we sent it.

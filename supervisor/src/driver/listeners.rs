@@ -6,6 +6,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, connect,
     getsockname, getsockopt, listen, setsockopt, shutdown, socket, sockopt,
@@ -122,6 +124,13 @@ pub(crate) struct Listener {
     pub(crate) shown: String,
     pub(crate) family: Family,
     owned: Option<Owned>,
+}
+
+/// Whether accept(2) waits for somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    Yes,
+    No,
 }
 
 /// What accept4 said.
@@ -324,6 +333,43 @@ impl Listener {
             ) => Accept::TryNext,
             // Whatever else it is, pausing does not spin on it, and the log says so.
             Err(other) => Accept::Starved(other),
+        }
+    }
+
+    /// Whether accept(2) would find somebody. Of a Unix listener that was shut down this says nothing.
+    pub(crate) fn somebody_waits(&self) -> bool {
+        let mut here = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        // Without memory for the question, the next one has an answer.
+        poll(&mut here, PollTimeout::ZERO).map_or(true, |ready| ready > 0)
+    }
+
+    /// Makes accept(2) wait, for everybody who holds the listener, or not: the flag is one of the open file description, which
+    /// all of them share (fcntl(2)).
+    ///
+    /// # Errors
+    /// As fcntl(2); on an open socket, nothing.
+    pub(crate) fn set_waiting(&self, waiting: Waiting) -> io::Result<()> {
+        let flags = match waiting {
+            Waiting::Yes => OFlag::empty(),
+            Waiting::No => OFlag::O_NONBLOCK,
+        };
+        fcntl(&self.socket, FcntlArg::F_SETFL(flags))?;
+        Ok(())
+    }
+
+    /// Lets nobody new connect, as far as that can be done without anybody noticing who waits at the listener: shut down, it
+    /// would be readable for ever, and accept(2) fail where no program expects it to. Who knows the name of an abstract
+    /// address still comes in.
+    ///
+    /// # Errors
+    /// As unlink(2) and setsockopt(2).
+    pub(crate) fn hide(&self) -> io::Result<()> {
+        match (self.family, &self.owned) {
+            (Family::V4 | Family::V6, _) => ostler_shared::sys::socket::refuse_new_tcp(self.socket.as_fd()),
+            (Family::Unix, Some(owned)) if identity_of(&owned.path).is_ok_and(|found| found == owned.identity) => {
+                std::fs::remove_file(&owned.path)
+            }
+            (Family::Unix, _) => Ok(()),
         }
     }
 

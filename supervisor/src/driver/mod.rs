@@ -18,6 +18,7 @@ mod jobs;
 mod limits;
 mod link;
 pub(crate) mod listeners;
+mod listening;
 mod measuring;
 mod notify;
 mod noting;
@@ -33,6 +34,7 @@ mod rings;
 mod signals;
 mod sources;
 mod spawn;
+mod standing_by;
 mod start;
 mod store;
 mod sweep;
@@ -121,6 +123,10 @@ pub(crate) struct Driver {
     goodbyes: BTreeSet<(Moment, WorkerId)>,
     /// Processes of unmodified programs that hold connections.
     owners: Owners,
+    /// Workers that accept for themselves and have reported something: when their rings are read again.
+    unheard: BTreeSet<(Moment, WorkerId)>,
+    /// Programs that may begin to wait for connections: when they are looked at.
+    looks: BTreeSet<(Moment, WorkerId)>,
     /// Dead workers whose mailbox could not be emptied for want of descriptors.
     starved: Vec<WorkerId>,
     /// What is left alone until then: log pipes that flood, the control socket when descriptors ran out.
@@ -211,6 +217,8 @@ impl Driver {
         self.say_goodbyes(now);
         self.look_for_owners(now);
         self.watch_the_patient();
+        self.hear_the_unheard(now);
+        self.look_at_strangers(now);
         if self.pools.next_deadline().is_some_and(|at| at <= now) {
             self.step(Event::Tick);
         }
@@ -253,6 +261,8 @@ impl Driver {
             sitting,
             self.goodbyes.first().map(|(at, _)| *at),
             self.owners.next_deadline(),
+            self.unheard.first().map(|(at, _)| *at),
+            self.looks.first().map(|(at, _)| *at),
             self.hooks.next_deadline(now),
             self.readiness.next_sign_of_life().map(|left| now + left),
         ];

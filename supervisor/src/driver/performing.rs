@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use ostler_config::checked::Handoff;
 use ostler_pool::{Action, Event, Marks, NoConfig, PoolNo, Pulse, Refusal, Sign};
 use ostler_shared::marks;
-use ostler_shared::region::Gate;
+use ostler_shared::region::{Beats, Gate};
 use ostler_shared::sys::clock::monotonic_ns;
 use ostler_shared::{ConnId, PoolName, WorkerId, packet};
 
@@ -19,6 +19,7 @@ use super::link::{Emptied, Link};
 use super::listeners::errno_of;
 use super::parking::Parked;
 use super::sources::Source;
+use super::worker_notify::Notices;
 use super::{Driver, child, limits, spawn};
 use crate::report;
 
@@ -80,9 +81,8 @@ impl Driver {
 
     fn spawn(&mut self, order: &spawn::Order<'_>) {
         let (worker, name) = (order.worker, order.name);
-        let spawned = self
-            .listeners_for(order)
-            .and_then(|unmodified| spawn::spawn(order, unmodified.as_ref(), self.limits, &mut self.rings));
+        let spawned =
+            self.entrance_for(order).and_then(|entrance| spawn::spawn(order, &entrance, self.limits, &mut self.rings));
         let watched = spawned.and_then(|link| match self.watch(worker, &link) {
             Ok(()) => Ok(link),
             Err(error) => {
@@ -99,6 +99,7 @@ impl Driver {
                     self.rings.set_pressure(link.ring, *thousandths);
                 }
                 self.pids.insert(link.pid, worker);
+                self.begin_to_look(worker, &link);
                 self.workers.insert(worker, link);
             }
             Err(error) => {
@@ -144,9 +145,16 @@ impl Driver {
 
     /// When a worker last beat, in the time of the pools.
     fn take_pulse(&mut self, worker: WorkerId) {
+        self.count_own(worker);
         let Some(link) = self.workers.get(&worker) else { return };
         let hints = self.rings.hints(link.ring);
-        let pulse = Pulse { beats: hints.beats, heard_at: hints.heartbeat_ns.map(|at| self.clock.lived_at(at)) };
+        // Whoever has once given a sign by WATCHDOG=1 has promised to go on, as to a service manager.
+        let said = link.notices.as_ref().and_then(Notices::alive_at_ns).filter(|_| link.notifies_its_life());
+        let (beats, heard_ns) = match said {
+            Some(at) => (Beats::Always, Some(at)),
+            None => (hints.beats, hints.heartbeat_ns),
+        };
+        let pulse = Pulse { beats, heard_at: heard_ns.map(|at| self.clock.lived_at(at)) };
         self.events.push_back(Event::Pulse { worker, pulse });
     }
 
@@ -180,6 +188,15 @@ impl Driver {
                 link.drain();
             }
             Handoff::Accept => self.prepare_goodbye(worker),
+            Handoff::Listen => {
+                let has_spoken = link.has_spoken();
+                self.rings.set_gate(link.ring, Gate::Closed);
+                link.drain();
+                // Who has not said Hello hears nothing of that.
+                if !has_spoken {
+                    self.ask_to_leave(worker);
+                }
+            }
         }
     }
 

@@ -9,7 +9,7 @@
 use ostler_shared::claims::Table;
 use ostler_shared::completion::{BadOutcome, Completion};
 use ostler_shared::marks::Sign;
-use ostler_shared::region::{Beats, Gate, Hints, Keeping, SupervisorSide};
+use ostler_shared::region::{Beats, Gate, Hints, Keeping, Own, SupervisorSide};
 use ostler_shared::ring::{Lie, before_waiting};
 use ostler_shared::{ConnId, WorkerId};
 
@@ -198,6 +198,28 @@ impl Rings {
                 Hints { heartbeat_ns: table.heartbeat_ns(), beats: Beats::Never, capacity: 0, held: 0 }
             }
         }
+    }
+
+    /// What a worker that accepts for itself says of that.
+    pub(crate) fn own(&self, no: RingNo) -> Own {
+        let ring = self.ring(no);
+        match &ring.side {
+            Side::Library(side) if ring.trust == Trust::Given => side.own(),
+            Side::Library(_) | Side::Unmodified(_) => Own::default(),
+        }
+    }
+
+    /// Nobody rings here until [`Rings::listen`].
+    pub(crate) fn hush(&self, no: RingNo) {
+        self.ring(no).side.disarm();
+    }
+
+    /// A doorbell rings here again; what was said meanwhile is news.
+    pub(crate) fn listen(&self, no: RingNo) -> News {
+        let side = &self.ring(no).side;
+        side.arm();
+        before_waiting();
+        if side.has_news() { News::Some } else { News::None }
     }
 
     /// The table of an unmodified program.

@@ -12,7 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::resource::Resource;
 use nix::sys::socket::{Shutdown, shutdown};
 use ostler_config::checked::{AcceptAt, Bound, Handoff, Inherit, Output, Pool, Process, Program};
-use ostler_pool::{PoolNo, Settings};
+use ostler_pool::{OWN_RECORDS_MIN, PoolNo, Settings};
 use ostler_shared::claims::SharedTable;
 use ostler_shared::region::Shared;
 use ostler_shared::ring::Capacity;
@@ -22,9 +22,10 @@ use ostler_shared::{WorkerId, WorkerName, env, packet};
 use super::child::{self, Identity, Limit, ListenPid, Prepared};
 use super::limits::Inherited;
 use super::link::{Link, Manners};
+use super::listening::{Entrance, Listeners};
 use super::output::{LastWords, Pipe};
 use super::rings::{Rings, Side};
-use super::unmodified::{Goodbye, Unmodified, drain_signal};
+use super::unmodified::{Goodbye, drain_signal};
 use super::worker_notify::{NOTIFY_SOCKET, Notices};
 use crate::stdio::Orders;
 
@@ -58,14 +59,10 @@ pub(crate) struct Order<'a> {
 ///
 /// # Errors
 /// Whatever a system call on the way answered, as a text for the log; nothing is left behind.
-pub(crate) fn spawn(
-    order: &Order<'_>,
-    unmodified: Option<&Unmodified>,
-    limits: Inherited,
-    rings: &mut Rings,
-) -> io::Result<Link> {
+pub(crate) fn spawn(order: &Order<'_>, entrance: &Entrance, limits: Inherited, rings: &mut Rings) -> io::Result<Link> {
     let Order { worker, pool, name, settings } = *order;
     let config = &settings.pool;
+    let (unmodified, listeners) = (entrance.unmodified(), entrance.listeners());
     let (mailbox, mailbox_reader) = packet::pair()?;
     // The worker can't write to us through its mailbox, nor filter what we read back from it.
     shutdown(mailbox.as_raw_fd(), Shutdown::Read)?;
@@ -85,16 +82,32 @@ pub(crate) fn spawn(
         None | Some(AcceptAt::Three) => (null.as_fd(), Some(mailbox_reader.as_fd())),
         Some(AcceptAt::Stdin) => (mailbox_reader.as_fd(), None),
     };
-    let laid_out = [Some(first), Some(output_worker.as_fd()), Some(errors_worker.as_fd()), third]
+    let (threes, last) = match listeners {
+        Some(listeners) => (listeners.fds().map(Some).collect(), Some(mailbox_reader.as_fd())),
+        None => (vec![third], None),
+    };
+    let laid_out: Vec<_> = [Some(first), Some(output_worker.as_fd()), Some(errors_worker.as_fd())]
         .into_iter()
+        .chain(threes)
         .chain(control_worker.iter().map(|control| Some(control.as_fd())))
-        .chain(ours.map(Some));
-    let descriptors = laid_out.map(|fd| fd.map(child::source).transpose()).collect::<io::Result<Vec<_>>>()?;
-    let notices = unmodified.map(|_| Notices::open()).transpose()?;
+        .chain(ours.map(Some))
+        .chain(last.map(Some))
+        .collect();
+    let beyond = |fd| child::source_beyond(fd, laid_out.len());
+    let descriptors = laid_out.iter().map(|fd| fd.map(beyond).transpose()).collect::<io::Result<Vec<_>>>()?;
+    let notices = match entrance {
+        Entrance::Mailbox => None,
+        Entrance::Imitation(_) | Entrance::Listeners(_) => Some(Notices::open()?),
+    };
+    let spoken_at = notices.iter().map(|notices| (NOTIFY_SOCKET.into(), notices.address().to_owned()));
     let environment = match unmodified {
+        None if listeners.is_some() => {
+            let own = of_protocol(name, listeners.map_or_else(env::fds, Listeners::fds_behind));
+            let listeners = listeners.into_iter().flat_map(Listeners::variables);
+            environment(&config.process, own.chain(spoken_at).chain(listeners).chain(watched_for(config)))?
+        }
         None => environment(&config.process, of_protocol(name, env::fds()))?,
         Some(unmodified) => {
-            let spoken_at = notices.iter().map(|notices| (NOTIFY_SOCKET.into(), notices.address().to_owned()));
             let own = of_protocol(name, env::fds_of_unmodified(env::MAILBOX_FD + 1)).chain(spoken_at);
             let facts = own.chain(unmodified.variables(name, config, mailbox_reader.as_fd())?);
             unmodified.preloaded(environment(&config.process, facts)?)?
@@ -111,13 +124,16 @@ pub(crate) fn spawn(
         directory: directory(&config.process)?,
         new_privileges: config.process.new_privileges,
         descriptors,
-        listen_pid: match (unmodified, config.accept.at) {
-            (Some(_), AcceptAt::Three) => ListenPid::Told,
-            (Some(_), AcceptAt::Stdin) | (None, _) => ListenPid::Untold,
+        listen_pid: match (entrance, config.accept.at) {
+            (Entrance::Imitation(_), AcceptAt::Three) | (Entrance::Listeners(_), _) => ListenPid::Told,
+            (Entrance::Imitation(_), AcceptAt::Stdin) | (Entrance::Mailbox, _) => ListenPid::Untold,
         },
-        parent_death: unmodified.map(|_| drain_signal(config.drain.signal)),
+        parent_death: match entrance {
+            Entrance::Mailbox => None,
+            Entrance::Imitation(_) | Entrance::Listeners(_) => Some(drain_signal(config.drain.signal)),
+        },
         parent: nix::unistd::getpid(),
-        error_pipe: child::source(error_pipe.as_fd())?,
+        error_pipe: child::source_beyond(error_pipe.as_fd(), laid_out.len())?,
     };
     set_nonblocking(&exec)?;
     let (pid, pidfd) = child::fork_exec(&prepared)?;
@@ -139,6 +155,7 @@ pub(crate) fn spawn(
         errors: errors.map(Pipe::new),
         last_words: LastWords::default(),
         manners: Manners::Stranger,
+        look: super::standing_by::Look::default(),
         welcome: Welcome {
             protocol: PROTOCOL,
             concurrency: config.concurrency,
@@ -151,6 +168,12 @@ pub(crate) fn spawn(
         portrait: Vec::new(),
         ended: None,
     })
+}
+
+/// What sd_watchdog_enabled(3) reads. Without WATCHDOG_PID it is for whichever process looks.
+fn watched_for(config: &Pool) -> Option<(OsString, OsString)> {
+    let heartbeat = config.watchdog.heartbeat;
+    (!heartbeat.is_zero()).then(|| ("WATCHDOG_USEC".into(), heartbeat.as_micros().to_string().into()))
 }
 
 /// Marks cost the worker something per request.
@@ -174,7 +197,7 @@ impl Memory {
     fn create(config: &Pool) -> io::Result<Memory> {
         let capacity = ring_capacity(config);
         Ok(match config.handoff {
-            Handoff::Pass | Handoff::Stdio => {
+            Handoff::Pass | Handoff::Listen | Handoff::Stdio => {
                 let Shared { side, region, gauges } = Shared::create(capacity)?;
                 Memory { side: Side::Library(side), region, gauges }
             }
@@ -188,7 +211,11 @@ impl Memory {
 
 /// A record for every connection that the worker may be handed: credit returns only with a record.
 fn ring_capacity(config: &Pool) -> Capacity {
-    let credit = config.concurrency.saturating_add(config.prefetch);
+    let credit = match config.handoff {
+        Handoff::Pass | Handoff::Accept | Handoff::Stdio => config.concurrency.saturating_add(config.prefetch),
+        // Who accepts by himself does not wait until we have read.
+        Handoff::Listen => config.concurrency.max(OWN_RECORDS_MIN),
+    };
     Capacity::at_least(credit).expect("the configuration bounds concurrency and prefetch")
 }
 

@@ -123,6 +123,8 @@ impl Driver {
             sittings: VecDeque::new(),
             goodbyes: BTreeSet::new(),
             owners: Owners::default(),
+            unheard: BTreeSet::new(),
+            looks: BTreeSet::new(),
             starved: Vec::new(),
             paused: VecDeque::new(),
             requests: BTreeMap::new(),

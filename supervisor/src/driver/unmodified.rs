@@ -19,6 +19,7 @@ use ostler_shared::{WorkerId, WorkerName, env};
 
 use super::Driver;
 use super::link::{KNOCK, Link, Manners};
+use super::listening::Entrance;
 use super::spawn::Order;
 
 /// What an unmodified program needs beside what every worker does.
@@ -114,13 +115,16 @@ pub(crate) fn drain_signal(signal: DrainSignal) -> Signal {
 }
 
 impl Driver {
-    /// What a worker needs that is an unmodified program; `None` for one that is not.
+    /// Where a worker's connections come from.
     ///
     /// # Errors
     /// When the shim or the listeners are not what such a program can use.
-    pub(super) fn listeners_for(&self, order: &Order<'_>) -> io::Result<Option<Unmodified>> {
+    pub(super) fn entrance_for(&self, order: &Order<'_>) -> io::Result<Entrance> {
         match order.settings.pool.handoff {
-            Handoff::Pass | Handoff::Stdio => return Ok(None),
+            Handoff::Pass | Handoff::Stdio => return Ok(Entrance::Mailbox),
+            Handoff::Listen => {
+                return self.doors.listeners_of(order.pool, &order.settings.pool).map(Entrance::Listeners);
+            }
             Handoff::Accept => {}
         }
         let shim = self.shim.clone().ok_or_else(|| io::Error::other("there is no shim"))?;
@@ -132,7 +136,7 @@ impl Driver {
                        pool for each)";
             return Err(io::Error::other(why));
         }
-        Ok(Some(Unmodified { shim, listeners }))
+        Ok(Entrance::Imitation(Unmodified { shim, listeners }))
     }
 
     /// Takes in what an unmodified program says outside of its table's entries.
@@ -209,7 +213,7 @@ impl Driver {
 
     /// The program's own signal, to the process that we started and to no other: it knows what its children have to do. What is
     /// unclaimed was recalled before. The mailbox stays open, since its end would look like a connection.
-    fn ask_to_leave(&mut self, worker: WorkerId) {
+    pub(super) fn ask_to_leave(&mut self, worker: WorkerId) {
         let Some(link) = self.workers.get_mut(&worker).filter(|link| link.ended.is_none()) else { return };
         link.goodbye = Goodbye::None;
         let signal = drain_signal(link.settings.pool.drain.signal);

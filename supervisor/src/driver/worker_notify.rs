@@ -18,7 +18,7 @@ use std::os::unix::net::UnixDatagram;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt};
 use nix::unistd::{Pid, geteuid, getpgid};
-use ostler_config::checked::Handoff;
+use ostler_config::checked::{Handoff, Ready};
 use ostler_pool::{Event, HangUp};
 use ostler_shared::WorkerId;
 use ostler_shared::sys::clock::monotonic_ns;
@@ -184,16 +184,18 @@ impl Driver {
 
     fn hear_notice(&mut self, worker: WorkerId, notice: Notice) {
         let Some(link) = self.workers.get_mut(&worker) else { return };
-        let (manners, handoff) = (link.manners, link.settings.pool.handoff);
+        let (manners, handoff, ready) = (link.manners, link.settings.pool.handoff, link.settings.pool.start.ready);
         let Some(notices) = &mut link.notices else { return };
         match notice {
             Notice::Status(text) => notices.status = Some(text).filter(|text| !text.is_empty()),
             Notice::Alive => notices.alive_at_ns = Some(monotonic_ns()),
             Notice::Ready => {
                 notices.ready_at_ns.get_or_insert_with(monotonic_ns);
-                match handoff {
-                    Handoff::Pass | Handoff::Stdio => {}
-                    Handoff::Accept => self.look_at_unmodified(worker),
+                match (handoff, ready) {
+                    (Handoff::Accept, _) => self.look_at_unmodified(worker),
+                    (Handoff::Listen, Ready::Notify) if manners == Manners::Stranger => self.ready(worker),
+                    // Without being asked some say it too early, before anybody waits for connections.
+                    (Handoff::Listen | Handoff::Pass | Handoff::Stdio, _) => {}
                 }
             }
             // Who is not ready yet, or was told to leave, is known to be on its way already.

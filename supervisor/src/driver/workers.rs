@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use ostler_config::checked::Handoff;
 use ostler_pool::{Event, HangUp, Moment};
 use ostler_shared::region::Gate;
 use ostler_shared::sys::msg::{BatchItem, recv_batch};
@@ -145,6 +146,7 @@ impl Driver {
 
     pub(super) fn answer_doorbell(&mut self, worker: WorkerId) {
         self.read_ring(worker);
+        self.let_it_be(worker);
         let Some(link) = self.workers.get(&worker) else { return };
         if let Err(lied) = self.rings.rung(link.ring) {
             self.misbehaved(worker, lied.to_string());
@@ -159,6 +161,7 @@ impl Driver {
         let mut completions = std::mem::take(&mut self.completions);
         let honest = self.rings.take(ring, &mut completions);
         self.rings.returned(ring, completions.len());
+        self.count_own(worker);
         for completion in completions.drain(..) {
             self.step(Event::Completed { worker, completion });
         }
@@ -187,6 +190,12 @@ impl Driver {
         }
         tracing::debug!(worker = %link.name, library = hello.library, "said Hello");
         link.manners = Manners::Introduced;
+        if link.settings.pool.handoff == Handoff::Listen {
+            // It accepts when it is ready, without waiting for our word on that.
+            self.rings.set_gate(link.ring, Gate::Open);
+            link.look.was_introduced = true;
+            self.events.push_back(Event::Introduced { worker });
+        }
         let welcome = encode(&ToWorker::Welcome(link.welcome.clone())).expect("a welcome is short");
         let Some(control) = &link.control else { return };
         if let Err(error) = packet::send_frame(control.as_fd(), &welcome) {
@@ -195,6 +204,13 @@ impl Driver {
     }
 
     fn channel_closed(&mut self, worker: WorkerId) {
+        if let Some(link) = self.workers.get(&worker)
+            && link.settings.pool.handoff == Handoff::Listen
+            && !link.has_spoken()
+        {
+            // It never knew of the channel: what it closes says nothing.
+            return link.control.iter().for_each(|control| self.sources.remove(control));
+        }
         self.ignore_control(worker);
         self.step(Event::HungUp { worker, how: HangUp::ChannelClosed });
     }

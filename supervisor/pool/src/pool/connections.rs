@@ -29,7 +29,8 @@ impl Pool {
     pub(crate) fn accepted(&mut self, turn: &mut Turn<'_>, conn: ConnId, uid: Option<Uid>) {
         self.books.accepted += 1;
         let waiting = Waiting { conn, accepted_at: turn.now, uid };
-        if self.is_shedding() {
+        // Where workers accept for themselves, what comes to us was left at a listener that ends, and nobody takes it from us.
+        if self.is_shedding() || self.accepts_by_itself() {
             return self.shed(turn, conn, Shed::Stopping, Farewell::Close);
         }
         if self.line.is_empty()
@@ -152,7 +153,7 @@ impl Pool {
         let Some(seat) = self.seat_of(worker) else { return };
         let Completion { conn, outcome, claimed_at_ns, done_at_ns } = completion;
         let now = turn.now;
-        let Some(Ticket { accepted_at, .. }) = self.worker_mut(seat).tickets.remove(&conn) else {
+        let Some(accepted_at) = self.give_up(seat, conn) else {
             return self.misbehaved(turn, worker, format!("completed {conn}, which it does not hold"));
         };
         self.outstanding -= 1;
@@ -162,16 +163,10 @@ impl Pool {
         }
         match outcome {
             Outcome::Done | Outcome::Panicked | Outcome::Failed => {
-                worker.done += 1;
-                let (slot, first) = (worker.slot, worker.done == 1);
-                self.books.done += 1;
                 self.books.failed += u64::from(outcome != Outcome::Done);
-                if first {
-                    self.slot_mut(slot).back_off.forgive();
-                }
                 // The worker's clock readings are a claim (I6): never longer than we know the connection.
                 let told = Duration::from_nanos(done_at_ns.saturating_sub(claimed_at_ns));
-                self.count_towards_wear(turn, seat);
+                self.served(turn, seat, 1);
                 self.service.record(now, told.min(now.since(accepted_at)));
             }
             Outcome::Truncated | Outcome::Dropped => {
@@ -195,6 +190,30 @@ impl Pool {
         } else {
             self.place(seat);
         }
+    }
+
+    /// A worker has served so many more connections.
+    pub(super) fn served(&mut self, turn: &mut Turn<'_>, seat: Seat, count: u64) {
+        let worker = self.worker_mut(seat);
+        let (slot, before) = (worker.slot, worker.done);
+        worker.done += count;
+        self.books.done += count;
+        if before == 0 && count > 0 {
+            self.slot_mut(slot).back_off.forgive();
+        }
+        self.count_towards_wear(turn, seat);
+    }
+
+    /// Takes a connection out of a worker's hands, which it says is over: since when it was there at the earliest.
+    fn give_up(&mut self, seat: Seat, conn: ConnId) -> Option<Moment> {
+        let by_itself = self.accepts_by_itself();
+        let worker = self.worker_mut(seat);
+        if by_itself {
+            // Which one it is we never knew.
+            worker.own.held = worker.own.held.checked_sub(1)?;
+            return Some(worker.spawned_at);
+        }
+        worker.tickets.remove(&conn).map(|ticket| ticket.accepted_at)
     }
 
     /// A living worker's mailbox was emptied.

@@ -2,10 +2,11 @@
 //!
 //! The rest of the module is split by question: what happens to a connection (`connections`), to a worker
 //! (`roster`), to what a worker leaves unclaimed (`recalling`), to one that stands still (`watching`, and its `requests`), to
-//! a slot that has to change its worker (`moving`, for `rollout`, `renewal` or `recycling`), to all workers while the pool rests
+//! what a worker accepts for itself (`by_itself`), a slot that has to change its worker (`moving`, for `rollout`, `renewal` or `recycling`), to all workers while the pool rests
 //! (`pausing`), to the number of slots (`scaling`), to everything at the end (`stopping`), and what workers are told about
 //! the line (`pressure`).
 
+mod by_itself;
 mod connections;
 mod moving;
 mod pausing;
@@ -45,6 +46,7 @@ use crate::turn::Turn;
 use crate::worker::{Seat, Worker};
 use crate::{Moment, SHED_NOTE_EVERY, SPAWN_SPACING};
 
+use by_itself::Told;
 use moving::Move;
 pub(crate) use pausing::Activity;
 use recycling::Recycling;
@@ -182,6 +184,8 @@ pub(crate) struct Pool {
     recycling: Recycling,
     stopping: Option<Stopping>,
     reload: ReloadOutcome,
+    /// Whether all workers that ever served told what they accept.
+    told: Told,
     queue_delay: Quantiles,
     service: Quantiles,
     /// What workers were told of the line.
@@ -230,6 +234,7 @@ impl Pool {
             recycling: Recycling::default(),
             stopping: None,
             reload: ReloadOutcome::None,
+            told: Told::Everything,
             queue_delay: Quantiles::new(),
             service: Quantiles::new(),
             pressure: pressure::CALM,
@@ -409,7 +414,9 @@ impl Pool {
     fn obstacle_to_accepting(&self) -> Option<&'static str> {
         let queue = &self.config().queue;
         let full = self.line.len() >= queue.limit as usize;
-        if self.standing == Standing::OnTrial {
+        if self.accepts_by_itself() && !(self.is_shedding() && self.seats.is_empty()) {
+            Some("workers accept for themselves")
+        } else if self.standing == Standing::OnTrial {
             Some("its reload is not complete")
         } else if self.starved {
             Some("out of descriptors or memory")

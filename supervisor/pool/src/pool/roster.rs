@@ -14,7 +14,7 @@ use crate::note::Note;
 use crate::reason::{Cause, Failure, What};
 use crate::restart::Verdict;
 use crate::turn::Turn;
-use crate::worker::{Conduct, HandoffNo, Seat, Worker};
+use crate::worker::{Conduct, HandoffNo, Own, Seat, Worker};
 use crate::{FAST_KILL_AFTER, HANGUP_GRACE, SPAWN_BATCH_MAX, SPAWN_BATCH_PAUSE, STARTING_MAX};
 
 impl Pool {
@@ -84,6 +84,7 @@ impl Pool {
             spawned_at: turn.now,
             ready_at: None,
             tickets: std::collections::BTreeMap::new(),
+            own: Own::default(),
             done: 0,
             lost: std::collections::BTreeSet::new(),
             forced: false,
@@ -132,6 +133,7 @@ impl Pool {
         turn.note(Note::Ready { id, worker: name, took });
         self.has_served = true;
         self.roster_changed = true;
+        self.note_telling(seat);
         self.watch_over(turn.now, seat);
         self.begin_to_wear(turn, seat);
         self.place(seat);
@@ -202,7 +204,8 @@ impl Pool {
         // One that closed its channel is most likely dead: then its mailbox is emptied with its death.
         let reads_to_the_end = match self.worker(seat).settings.pool.handoff {
             Handoff::Pass | Handoff::Stdio => true,
-            Handoff::Accept => false,
+            // In `listen` nothing is in it.
+            Handoff::Accept | Handoff::Listen => false,
         };
         let keeps_mailbox = (self.is_stopping() && input == Input::Drain && reads_to_the_end) || cause == Cause::HungUp;
         let had_mailbox = matches!(before, State::Ready | State::Draining);
@@ -332,7 +335,7 @@ impl Pool {
             self.books.redelivered += 1;
         }
         let worker = self.bury(seat);
-        let lost = worker.tickets.len() as u64;
+        let lost = worker.tickets.len() as u64 + worker.own.held;
         self.outstanding -= lost;
         self.books.lost += lost;
         turn.note(Note::Died {

@@ -92,7 +92,9 @@ impl Pool {
     }
 
     pub(crate) fn kernel_queue_empty(&mut self) {
-        if let Some(stopping) = &mut self.stopping {
+        // While workers that accept for themselves leave, somebody may come into a queue that was empty.
+        let is_early = self.leaves_queue() && self.is_shedding() && !self.seats.is_empty();
+        if let Some(stopping) = self.stopping.as_mut().filter(|_| !is_early) {
             stopping.kernel_queue_empty = true;
         }
     }
@@ -115,10 +117,9 @@ impl Pool {
 
     pub(super) fn advance_stop(&mut self, turn: &mut Turn<'_>) {
         let Some(stopping) = &self.stopping else { return };
-        let nobody_waits = stopping.kernel_queue_empty && self.line.is_empty();
         match stopping.phase {
             // What a stuck worker has not claimed comes back in a moment, and somebody must be there to serve it.
-            Phase::Serving if nobody_waits && self.nothing_is_doubtful() => self.drain_everybody(turn),
+            Phase::Serving if self.nobody_waits() && self.nothing_is_doubtful() => self.drain_everybody(turn),
             // Given up before the stop, and the last survivor is gone: nobody will ever serve those who wait.
             Phase::Serving if self.is_failed() && self.seats.is_empty() => {
                 self.set_phase(Phase::Draining);
@@ -127,7 +128,7 @@ impl Pool {
             Phase::Serving | Phase::Gone => return,
             Phase::Draining => {}
         }
-        if self.seats.is_empty() && nobody_waits {
+        if self.seats.is_empty() && self.nobody_waits() {
             self.set_phase(Phase::Gone);
             self.timers.clear(Key::LastCall);
             turn.note(Note::PoolStopped {
@@ -137,6 +138,11 @@ impl Pool {
                 shed: self.books.shed_by_reason().collect(),
             });
         }
+    }
+
+    /// Neither in the kernel's queue nor in the line.
+    fn nobody_waits(&self) -> bool {
+        self.line.is_empty() && self.stopping.as_ref().is_some_and(|stopping| stopping.kernel_queue_empty)
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -167,6 +173,10 @@ impl Pool {
     pub(super) fn wants_workers(&self) -> bool {
         match self.phase() {
             None => !self.is_paused(),
+            // Who accepts for himself is needed as long as somebody may wait for that.
+            Some(Phase::Serving) if self.accepts_by_itself() => {
+                self.stopping.as_ref().is_some_and(|stopping| !stopping.kernel_queue_empty)
+            }
             Some(Phase::Serving) => !self.line.is_empty(),
             Some(Phase::Draining | Phase::Gone) => false,
         }
@@ -191,8 +201,12 @@ impl Pool {
     }
 
     fn set_phase(&mut self, phase: Phase) {
+        let begins_to_shed = phase == Phase::Draining && self.phase() == Some(Phase::Serving);
+        let by_itself = self.leaves_queue();
         if let Some(stopping) = &mut self.stopping {
             stopping.phase = phase;
+            // What workers leave in the kernel's queue is looked for when they are gone.
+            stopping.kernel_queue_empty &= !(by_itself && begins_to_shed);
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Shows a pool to whoever asks, without changing it.
 
+use super::by_itself::Told;
 use super::pausing::Activity;
 use super::{Key, Pool};
 use crate::Moment;
 use crate::lifecycle::State;
 use crate::reason::Shed;
-use crate::snapshot::{PoolSnapshot, PoolState, ShedCounts, Timer, Totals, WorkerSnapshot, WorkerState};
-use crate::worker::Worker;
+use crate::snapshot::{PoolSnapshot, PoolState, ShedCounts, Tells, Timer, Totals, WorkerSnapshot, WorkerState};
+use crate::worker::{Telling, Worker};
 
 impl Pool {
     /// `&mut` only because the quantiles forget what is too old when they are asked.
@@ -29,6 +30,10 @@ impl Pool {
             redelivered: totals.redelivered,
             in_line: totals.in_line,
             outstanding: totals.outstanding,
+            tells: match self.told {
+                Told::Everything => Tells::Everything,
+                Told::Partly => Tells::Nothing,
+            },
             stuck: self.all_workers().filter(|worker| worker.is_stuck()).count(),
             queue_limit: self.config().queue.limit,
             queue_delay: self.queue_delay.tell(now),
@@ -113,6 +118,14 @@ impl Pool {
         }
     }
 
+    /// Who is handed his connections need not say anything.
+    fn tells(&self, worker: &Worker) -> Tells {
+        match worker.own.telling {
+            Telling::Nothing if self.accepts_by_itself() => Tells::Nothing,
+            Telling::Nothing | Telling::Everything => Tells::Everything,
+        }
+    }
+
     fn worker_rows(&self, now: Moment) -> Vec<WorkerSnapshot> {
         let mut rows = Vec::new();
         for (no, slot) in &self.slots {
@@ -121,7 +134,8 @@ impl Pool {
                 generation: worker.map_or(slot.settings.generation, |worker| worker.settings.generation),
                 id: worker.map(|worker| worker.id),
                 state: worker.map_or(WorkerState::BackOff, |worker| shown(worker.state)),
-                outstanding: worker.map_or(0, |worker| worker.tickets.len() as u64),
+                outstanding: worker.map_or(0, |worker| u64::from(worker.load())),
+                tells: worker.map_or(Tells::Everything, |worker| self.tells(worker)),
                 done: worker.map_or(0, |worker| worker.done),
                 capacity: worker.map_or(0, Worker::concurrency),
                 age: worker.map_or_else(Default::default, |worker| now.since(worker.spawned_at)),

@@ -176,6 +176,10 @@ impl Pools {
             Event::Completed { worker, completion } => {
                 self.of(worker, now, out, |pool, turn| pool.completed(turn, worker, completion))
             }
+            Event::Introduced { worker } => self.of(worker, now, out, |pool, _| pool.introduced(worker)),
+            Event::Taken { worker, total, unrecorded } => {
+                self.of(worker, now, out, |pool, turn| pool.taken(turn, worker, total, unrecorded))
+            }
             Event::HungUp { worker, how } => self.of(worker, now, out, |pool, turn| pool.hung_up(turn, worker, how)),
             Event::Misbehaved { worker, how } => {
                 self.of(worker, now, out, |pool, turn| pool.misbehaved(turn, worker, how))

@@ -30,7 +30,22 @@ pub(crate) struct Fake {
     pub(crate) unpublished: Vec<Record>,
     /// Finished and published; not yet read.
     pub(crate) ring: VecDeque<Record>,
+    /// What it has accepted for itself.
+    pub(crate) own: Own,
     pub(crate) known: Known,
+}
+
+/// What a worker that accepts for itself counts.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    /// It has said Hello, and so it counts.
+    pub(crate) counts: bool,
+    pub(crate) total: u64,
+    pub(crate) unrecorded: u64,
+    /// Accepted since the pool was last told.
+    pub(crate) untold: u64,
+    /// Over without a record since then.
+    pub(crate) over: Vec<ConnId>,
 }
 
 /// What a worker wrote about a connection.
@@ -151,6 +166,7 @@ impl Fake {
             busy: BTreeMap::new(),
             unpublished: Vec::new(),
             ring: VecDeque::new(),
+            own: Own::default(),
             known: Known::default(),
         }
     }

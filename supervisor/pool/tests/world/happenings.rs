@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use ostler_config::checked;
+use ostler_config::checked::{self, Handoff};
 use ostler_pool::{Change, Event, Exit, HangUp, Moment, NoConfig, PoolNo, RequestId, Uid, Urgency};
 use ostler_shared::completion::{Completion, Outcome};
 use ostler_shared::{ConnId, PoolName, SlotNo, WorkerId};
 
 use super::fake::{Fake, Probe, Process, Record};
 use super::plan::{POOLS_MAX, Places, draw_reload, draw_workers};
-use super::{Burial, Conn, Place, World, doors, oracle, recycling};
+use super::{Burial, Conn, Place, World, by_itself, doors, oracle, recycling};
 
 /// What can happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,6 +222,9 @@ impl World {
     }
 
     fn a_worker_claims(&mut self) {
+        if self.plan.handoff == Handoff::Listen {
+            return by_itself::a_worker_accepts(self);
+        }
         let Some(worker) = self.any_worker(Fake::may_claim) else { return };
         let now = self.now;
         let fake = self.workers.get_mut(&worker).expect("chosen a moment ago");
@@ -239,6 +242,9 @@ impl World {
 
     fn a_worker_finishes(&mut self) {
         let Some(worker) = self.any_worker(|fake| fake.turns() && !fake.hands.is_empty()) else { return };
+        if self.plan.handoff == Handoff::Listen && self.dice.u32(0..4) == 0 {
+            return by_itself::a_worker_finds_no_room(self, worker);
+        }
         let hands = &self.workers[&worker].hands;
         let conn = hands[self.dice.usize(0..hands.len())];
         self.finish(worker, conn);
@@ -296,6 +302,9 @@ impl World {
 
     fn a_worker_gets_ready(&mut self) {
         let Some(worker) = self.any_worker(|fake| fake.turns() && !fake.traits.mute) else { return };
+        if self.plan.handoff == Handoff::Listen && self.dice.u32(0..4) > 0 {
+            by_itself::introduce(self, worker);
+        }
         self.step(Event::Ready { worker });
     }
 
@@ -428,6 +437,8 @@ impl World {
                 self.pending.push_back(Event::Misbehaved { worker, how: "lied".into() });
                 self.step(Event::Completed { worker, completion: lie(conn) });
             }
+            // Whichever it names, it is one of its own.
+            _ if self.plan.handoff == Handoff::Listen => by_itself::a_worker_miscounts(self, worker),
             _ => {
                 let conn = ConnId(self.dice.u64(1..self.conns.len() as u64 + 9));
                 if self.workers[&worker].known.tickets.contains(&conn) {
@@ -547,7 +558,7 @@ impl World {
         let mut config = (*self.config).clone();
         for pool in &mut config.pools {
             let places = Places::draw(&mut self.dice);
-            pool.workers = draw_workers(&mut self.dice);
+            pool.workers = self.plan.workers_of(draw_workers(&mut self.dice));
             (pool.concurrency, pool.prefetch) = (places.concurrency, places.prefetch);
             pool.recall_after = places.recall_after;
             pool.reload = draw_reload(&mut self.dice);

@@ -3,6 +3,7 @@
 //! Every happening draws its chance from the seed and its own number, so that happenings can be left out without
 //! changing what the others are.
 
+mod by_itself;
 mod doors;
 mod fake;
 mod happenings;
@@ -277,6 +278,7 @@ impl World {
                 Action::ResumeAccept { pool } => {
                     assert!(self.oracle.pools[pool.0].in_force, "accepting for a pool before its reload is complete");
                     assert!(!std::mem::replace(&mut self.accepting[pool.0], true), "accepting was resumed twice");
+                    by_itself::sweeping_begins(self, pool.0);
                 }
                 Action::PauseAccept { pool } => {
                     self.marks.paused += 1;
@@ -410,6 +412,7 @@ impl World {
 
     /// What the driver would read in its memory, at once.
     fn take_pulse(&mut self, worker: WorkerId) {
+        by_itself::tell(self, worker);
         let (now, back_at, heartbeat) = (self.now, self.back_at, self.plan.heartbeat);
         let fake = self.workers.get_mut(&worker).expect("looked at while it lives");
         let heard_at = fake.heard_at(now).max(back_at);
@@ -523,6 +526,7 @@ impl World {
 
     /// Turns what a worker has published into events.
     fn read_ring(&mut self, worker: WorkerId) {
+        by_itself::tell(self, worker);
         let Some(fake) = self.workers.get_mut(&worker) else { return };
         self.marks.record_read_after_death += if fake.is_dead() { fake.ring.len() as u64 } else { 0 };
         for record in std::mem::take(&mut fake.ring) {

@@ -107,8 +107,21 @@ impl Plan {
             faults: Faults::draw(&mut dice),
             weights,
         };
-        plan.handoff = [Handoff::Pass, Handoff::Pass, Handoff::Accept][dice.usize(0..3)];
+        plan.handoff = [Handoff::Pass, Handoff::Pass, Handoff::Accept, Handoff::Listen][dice.usize(0..4)];
+        if plan.handoff == Handoff::Listen {
+            // What a file of such a pool can't say.
+            plan.workers = plan.workers_of(plan.workers);
+            (plan.request, plan.slow) = (Duration::ZERO, Duration::ZERO);
+        }
         plan
+    }
+
+    /// Where workers accept for themselves, there is no range of them.
+    pub(crate) fn workers_of(&self, drawn: checked::Workers) -> checked::Workers {
+        match self.handoff {
+            Handoff::Pass | Handoff::Accept | Handoff::Stdio => drawn,
+            Handoff::Listen => checked::Workers::Fixed(drawn.initial().max(1)),
+        }
     }
 
     /// What is not drawn is what a file that does not say it would mean.

@@ -50,7 +50,7 @@ pub(super) fn become_worker(
         own_number.write(libc::getpid());
         for (number, fd) in prepared.descriptors.iter().enumerate() {
             match fd {
-                // Sources are at FIRST_SPARE_FD or above, so no copy lands on a source.
+                // Sources are beyond what is laid out, so no copy lands on a source.
                 Some(fd) => or_give_up(libc::dup2(fd.as_raw_fd(), number as RawFd), report_to, Stage::Descriptors),
                 None => drop(libc::close(number as RawFd)),
             }

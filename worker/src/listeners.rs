@@ -1,0 +1,189 @@
+//! Accepts for itself, where the pool's listeners are given to its workers (`handoff = "listen"`).
+//!
+//! All workers wait at the same sockets. They wait in an epoll of their own, exclusively, so that a client wakes one of them, and
+//! beside the mailbox, in which nothing comes but its end. The listeners don't block: which of them has a client, and whether
+//! another worker was faster, shows when accept(2) is called. That is a flag that all holders of a listener share.
+//!
+//! ```text
+//! gate open? ── no ──► wait for the mailbox's end, look again        (at least every 250 ms, both)
+//!     │ yes
+//!     ▼
+//! wait ── the mailbox has ended ──► drained
+//!     └── somebody may be there ──► accept ── count it ──► a connection
+//! ```
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt};
+use ostler_shared::ConnId;
+use ostler_shared::packet::Wait;
+use ostler_shared::region::Gate;
+use ostler_shared::sys::clock::monotonic_ns;
+use ostler_shared::sys::socket::accept;
+use ostler_shared::ticket::{Family, Peer, Ticket};
+
+use crate::claim::{Look, NextError};
+use crate::stage::Stage;
+use crate::station::Station;
+
+/// The gate is read at least so often.
+const GATE_EVERY: Duration = Duration::from_millis(250);
+
+/// What the epoll says of the mailbox; a listener has its place in the list.
+const MAILBOX: u64 = u64::MAX;
+
+/// The listeners of a worker.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    /// What is waited at.
+    set: Epoll,
+    listeners: Vec<Listener>,
+    /// How many connections were accepted, ever; written by whoever has the turn.
+    accepted: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Listener {
+    socket: OwnedFd,
+    family: Family,
+}
+
+/// What a call of accept(2) brought.
+enum Accepted {
+    Connection(OwnedFd),
+    Nobody,
+    NoDescriptor,
+    /// Somebody has shut the listener down.
+    Ended,
+}
+
+impl Listeners {
+    /// Begins to wait at `sockets` and at the end of `mailbox`.
+    ///
+    /// # Errors
+    /// When one is no socket, or the kernel has no room.
+    pub(crate) fn new(sockets: Vec<OwnedFd>, mailbox: BorrowedFd<'_>) -> io::Result<Listeners> {
+        let set = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        set.add(mailbox, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, MAILBOX))?;
+        let mut listeners = Vec::with_capacity(sockets.len());
+        for (number, socket) in sockets.into_iter().enumerate() {
+            fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+            set.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE, number as u64))?;
+            let family = family_of(&socket)?;
+            listeners.push(Listener { socket, family });
+        }
+        Ok(Listeners { set, listeners, accepted: AtomicU64::new(0) })
+    }
+
+    /// Readable when there may be something to accept, or the mailbox has ended.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.set.0.as_fd()
+    }
+
+    /// Waits for a client, or for the mailbox's end; interrupted or without memory, it looks as well.
+    fn wait(&self, at_most: Duration) {
+        let timeout = EpollTimeout::try_from(at_most).unwrap_or(EpollTimeout::ZERO);
+        let _look_anyway = self.set.wait(&mut [EpollEvent::empty()], timeout);
+    }
+}
+
+impl Station {
+    /// Accepts one connection, if there is one and the gate is open. In the turn of this thread.
+    pub(crate) fn accept(&self, listeners: &Listeners, wait: Wait) -> Result<Look, NextError> {
+        let is_orphaned = self.stage.get() == Stage::Orphaned;
+        if self.stage.get() == Stage::Draining {
+            return Ok(Look::End); // who waits in the kernel's queue is everybody's
+        }
+        if !is_orphaned && self.completions.dials().gate() == Gate::Closed {
+            return Ok(self.wait_at_closed_gate(wait));
+        }
+        if wait == Wait::Block && !is_orphaned {
+            listeners.wait(self.beat_every.map_or(GATE_EVERY, |every| every.min(GATE_EVERY)));
+        }
+        let accepted = listeners.accepted.load(Ordering::Relaxed);
+        let count = listeners.listeners.len();
+        for turn in 0..count {
+            // Each of them is the first in its turn.
+            let number = (accepted as usize).wrapping_add(turn) % count;
+            let listener = &listeners.listeners[number];
+            match self.accept_at(listener)? {
+                Accepted::Connection(fd) => return Ok(self.count_in(listeners, listener, number, fd)),
+                Accepted::NoDescriptor => return Ok(Look::Starved),
+                Accepted::Nobody => {}
+                // It would be readable for ever.
+                Accepted::Ended => drop(listeners.set.delete(&listener.socket)),
+            }
+        }
+        // The mailbox's end is an edge to an event loop, and comes before the word that says the same.
+        let ends = is_orphaned || self.is_draining();
+        Ok(if ends { Look::End } else { Look::Nothing })
+    }
+
+    fn wait_at_closed_gate(&self, wait: Wait) -> Look {
+        if wait == Wait::Block && !self.is_draining() {
+            let mut mailbox = [PollFd::new(self.mailbox.as_fd(), PollFlags::POLLIN)];
+            let timeout = PollTimeout::try_from(GATE_EVERY).unwrap_or(PollTimeout::ZERO);
+            let _look_anyway = poll(&mut mailbox, timeout);
+        }
+        if self.is_draining() { Look::End } else { Look::Nothing }
+    }
+
+    fn accept_at(&self, listener: &Listener) -> Result<Accepted, NextError> {
+        let first = accept_once(listener)?;
+        let Accepted::NoDescriptor = first else { return Ok(first) };
+        self.reserve.lend();
+        let second = accept_once(listener);
+        self.reserve.take_back();
+        second
+    }
+
+    /// Counts before anybody can say that it is over. Who is killed in between has lost one that nobody counts.
+    fn count_in(&self, listeners: &Listeners, listener: &Listener, number: usize, fd: OwnedFd) -> Look {
+        let accepted = listeners.accepted.load(Ordering::Relaxed) + 1;
+        listeners.accepted.store(accepted, Ordering::Relaxed);
+        self.completions.dials().set_accepted(accepted);
+        let peer = match listener.family {
+            Family::Unix => getsockopt(&fd, sockopt::PeerCredentials).ok(),
+            Family::V4 | Family::V6 => None,
+        };
+        let peer = peer.map(|peer| Peer { uid: peer.uid(), gid: peer.gid(), pid: peer.pid().unsigned_abs() });
+        let ticket = Ticket {
+            conn: ConnId(accepted),
+            listener: u32::try_from(number).unwrap_or(u32::MAX),
+            family: listener.family,
+            accepted_at_ns: monotonic_ns(),
+            peer,
+        };
+        Look::Connection(fd, ticket)
+    }
+}
+
+fn accept_once(listener: &Listener) -> Result<Accepted, NextError> {
+    match accept(listener.socket.as_fd()) {
+        Ok(connection) => Ok(Accepted::Connection(connection)),
+        Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS) => Ok(Accepted::NoDescriptor),
+            Some(Errno::EINVAL) => Ok(Accepted::Ended),
+            Some(Errno::EBADF | Errno::ENOTSOCK | Errno::EFAULT) | None => Err(NextError::Mailbox(error)),
+            // Another worker was faster, or it is the one connection that failed (accept(2)).
+            Some(_) => Ok(Accepted::Nobody),
+        },
+    }
+}
+
+fn family_of(socket: &OwnedFd) -> io::Result<Family> {
+    let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
+    match address.family() {
+        Some(AddressFamily::Unix) => Ok(Family::Unix),
+        Some(AddressFamily::Inet) => Ok(Family::V4),
+        Some(AddressFamily::Inet6) => Ok(Family::V6),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
