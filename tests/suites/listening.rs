@@ -186,7 +186,7 @@ fn a_reload_to_a_program_that_never_waits_is_undone_and_says_so() {
     let target = Target::Unix(scratch.path("app.sock"));
     let program = built(&scratch);
     let ready = "start.ready_timeout = \"1s\"";
-    let mut ostler = start(&target, Some(&[program.clone()]), ready);
+    let mut ostler = start(&target, Some(std::slice::from_ref(&program)), ready);
     for wrong in ["idle", "closed"] {
         ostler.rewrite_config(&config(&target, Some(&[program.clone(), wrong.to_owned()]), ready));
         let output = ostler.command(&["reload"]);
@@ -257,7 +257,7 @@ fn a_stop_serves_who_waits_in_the_kernels_queue(target: &Target, command: Option
 fn a_stop_serves_who_waits_at_a_path_or_at_tcp() {
     let scratch = Scratch::new();
     let program = built(&scratch);
-    a_stop_serves_who_waits_in_the_kernels_queue(&Target::Unix(scratch.path("app.sock")), Some(&[program.clone()]));
+    a_stop_serves_who_waits_in_the_kernels_queue(&Target::Unix(scratch.path("app.sock")), Some(std::slice::from_ref(&program)));
     a_stop_serves_who_waits_in_the_kernels_queue(&Target::free_tcp(), Some(&[program]));
     a_stop_serves_who_waits_in_the_kernels_queue(&Target::Unix(scratch.path("app.sock")), None);
 }

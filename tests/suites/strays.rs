@@ -48,7 +48,7 @@ fn is_lost_with_who_held_it(mode: &str) {
         };
         let holder = wait_for(SOON, "who holds it, alone", || {
             let held_alone = procs::descriptor_count(worker) == before;
-            ostler.processes().into_iter().filter(is_holder).next_back().filter(|_| held_alone)
+            ostler.processes().into_iter().rfind(is_holder).filter(|_| held_alone)
         });
         kill(Pid::from_raw(holder), Signal::SIGKILL).expect("it is there");
         let pool = wait_pool(&ostler, "it is lost", |pool| pool.lost == lost);

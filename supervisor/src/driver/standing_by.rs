@@ -162,7 +162,7 @@ impl Process {
     fn watches(self, listeners: &BTreeSet<u64>) -> bool {
         entries(format!("/proc/{}/fdinfo", self.0)).any(|number| {
             let info = fs::read_to_string(format!("/proc/{}/fdinfo/{number}", self.0)).unwrap_or_default();
-            info.lines().filter_map(|line| inode_in(line)).any(|inode| listeners.contains(&inode))
+            info.lines().filter_map(inode_in).any(|inode| listeners.contains(&inode))
         })
     }
 

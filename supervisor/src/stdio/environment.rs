@@ -39,7 +39,7 @@ const OF_A_WORKER: [&str; 2] = ["OSTLER_FDS", "OSTLER_PROTOCOL"];
 pub(super) fn of(connection: &Connection) -> Vec<OsString> {
     let inherited = std::env::vars_os().filter(|(name, _)| {
         let is_ours = |ours: &&str| name == *ours;
-        !OF_A_CONNECTION.iter().any(|ours| is_ours(ours)) && !OF_A_WORKER.iter().any(|ours| is_ours(ours))
+        !OF_A_CONNECTION.iter().any(is_ours) && !OF_A_WORKER.iter().any(is_ours)
     });
     let mut variables: Vec<OsString> = inherited.map(|(name, value)| variable(&name, &value)).collect();
     let mut add = |name: &str, value: &OsStr| variables.push(variable(OsStr::new(name), value));

@@ -38,7 +38,7 @@ pub unsafe extern "C" fn fork() -> libc::pid_t {
                 |claim, child| {
                     post.claimant.rename(claim, me.unborn(), child);
                 },
-            )
+            );
         }),
         (-1, Some((post, me))) => aside(|| descriptors::held(|claim| post.claimant.leave(claim, me.unborn()))),
         (_, _) => {}
