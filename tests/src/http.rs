@@ -93,12 +93,7 @@ impl Connection {
     pub fn open(target: &Target, timeout: Duration) -> Result<Connection, Failure> {
         match target.connect(timeout) {
             Ok(stream) => Ok(Connection { stream, served: 0 }),
-            Err(error) => Err(match error.raw_os_error() {
-                Some(libc::ECONNREFUSED | libc::ENOENT) => Failure::Refused,
-                Some(libc::EAGAIN) => Failure::Busy,
-                Some(libc::EINPROGRESS | libc::ETIMEDOUT) => Failure::TimedOut,
-                _ => Failure::Connect,
-            }),
+            Err(error) => Err(failure_of_connect(&error)),
         }
     }
 
@@ -213,7 +208,17 @@ pub fn get_once(target: &Target, path: &str, timeout: Duration) -> Result<Answer
     if answer.status == 200 { Ok(answer) } else { Err(Failure::Wrong) }
 }
 
-fn is_timeout(error: &io::Error) -> bool {
+/// How a connect failed.
+pub(crate) fn failure_of_connect(error: &io::Error) -> Failure {
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED | libc::ENOENT) => Failure::Refused,
+        Some(libc::EAGAIN) => Failure::Busy,
+        Some(libc::EINPROGRESS | libc::ETIMEDOUT) => Failure::TimedOut,
+        _ => Failure::Connect,
+    }
+}
+
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 

@@ -14,6 +14,7 @@ pub mod client;
 pub mod deadline;
 pub mod dice;
 pub mod echo;
+pub mod fastcgi;
 pub mod http;
 pub mod load;
 pub mod namespace;

@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Load, Shared, Tally};
+use super::{Load, Shared, Speech, Tally};
 use crate::deadline::pause;
+use crate::fastcgi;
 use crate::http::{Answer, Connection, Failure, Keep};
 
 /// Works until it is stopped, or until it has made its requests.
@@ -44,6 +45,18 @@ struct Kept {
 
 impl Kept {
     fn attempt(&mut self, load: &Load, tally: &mut Tally) -> Result<Answer, Failure> {
+        let answer = match &load.speech {
+            Speech::Http => self.http(load, tally)?,
+            Speech::FastCgi(script) => {
+                let connection = fastcgi::Connection::open(&load.target, load.timeout)?;
+                tally.connected();
+                connection.get(script, &load.path)?
+            }
+        };
+        if answer.status == 200 { Ok(answer) } else { Err(Failure::Wrong) }
+    }
+
+    fn http(&mut self, load: &Load, tally: &mut Tally) -> Result<Answer, Failure> {
         if self.connection.is_none() {
             self.connection = Some(Connection::open(&load.target, load.timeout)?);
             self.asked = 0;
@@ -56,6 +69,6 @@ impl Kept {
         if last || answer.closes {
             self.connection = None;
         }
-        if answer.status == 200 { Ok(answer) } else { Err(Failure::Wrong) }
+        Ok(answer)
     }
 }

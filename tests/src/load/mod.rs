@@ -6,6 +6,7 @@
 mod client;
 mod tally;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -22,10 +23,19 @@ pub struct Load {
     target: Target,
     clients: usize,
     path: String,
+    speech: Speech,
     per_connection: u32,
     requests_each: u64,
     timeout: Duration,
     at_most: Duration,
+}
+
+/// What clients speak.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Speech {
+    Http,
+    /// One request on a connection, for this script.
+    FastCgi(PathBuf),
 }
 
 /// Clients at work.
@@ -52,6 +62,7 @@ impl Load {
             target: target.clone(),
             clients: 1,
             path: "/".to_owned(),
+            speech: Speech::Http,
             per_connection: 1,
             requests_each: u64::MAX,
             timeout: Duration::from_secs(30),
@@ -70,6 +81,13 @@ impl Load {
     #[must_use]
     pub fn path(mut self, path: &str) -> Load {
         path.clone_into(&mut self.path);
+        self
+    }
+
+    /// They ask a FastCGI server for this script instead, one request on a connection.
+    #[must_use]
+    pub fn fastcgi(mut self, script: &Path) -> Load {
+        self.speech = Speech::FastCgi(script.to_owned());
         self
     }
 

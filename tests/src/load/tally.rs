@@ -46,7 +46,11 @@ impl Tally {
         *self.failures.entry(failure).or_default() += 1;
     }
 
-    pub(crate) fn add(&mut self, other: &Tally) {
+    /// Takes in the books of others.
+    ///
+    /// # Panics
+    /// Never: all have the same bounds.
+    pub fn add(&mut self, other: &Tally) {
         self.connects += other.connects;
         self.served += other.served;
         for (failure, count) in &other.failures {
