@@ -1,4 +1,5 @@
-//! Do unmodified programs serve as workers, and lose nothing over reloads and kills?
+//! What do programs that know nothing of ostler do to their listener, and what becomes of it? Real servers under load are the
+//! suite `interop`.
 
 use std::fs;
 use std::io::Write;
@@ -8,16 +9,13 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ostler_tests::deadline::{SOON, alone, every, long_run, wait_until};
-use ostler_tests::dice::Dice;
+use ostler_tests::deadline::{SOON, alone, wait_until};
 use ostler_tests::http::get_once;
 use ostler_tests::load::Load;
-use ostler_tests::sampler::Sampler;
 use ostler_tests::target::Target;
 use ostler_tests::{Ostler, Scratch, place, procs, programs};
 
 const WORKERS: usize = 4;
-const CLIENTS: usize = 32;
 /// Interpreters take their time, the more so when several start at once on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,16 +25,6 @@ fn words(words: &[&str]) -> Vec<String> {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
-}
-
-fn uvicorn() -> Vec<String> {
-    let (program, app) = (shown(&place::unmodified_python("uvicorn")), place::unmodified("app.py"));
-    let dir = shown(app.parent().expect("it lies in a directory"));
-    words(&[&program, "app:app", "--app-dir", &dir, "--fd", "3", "--no-access-log"])
-}
-
-fn node() -> Vec<String> {
-    words(&["node", &shown(&place::unmodified("app.js"))])
 }
 
 fn start(target: &Target, command: &[String], more: &str) -> Ostler {
@@ -55,97 +43,11 @@ fn inode(target: &Target) -> Option<u64> {
     }
 }
 
-fn serves_evenly_and_reloads_without_a_loss(target: &Target, command: &[String]) {
-    let _machine = alone();
-    let mut ostler = start(target, command, "");
-    let before = (ostler.descriptor_count(), inode(target));
-    // Interpreters warm up, and not all at the same time.
-    let warm = Load::on(target).clients(CLIENTS).requests_each(50).run();
-    warm.assert_no_failure();
-    // Requests that take time and no CPU: who is slower than the others on a busy machine rightly gets less.
-    let even = Load::on(target).clients(CLIENTS).path("/sleep/200").requests_each(20).run();
-    even.assert_no_failure();
-    println!("{even}; most/least {:.2}", even.unfairness());
-    assert_eq!(even.workers.len(), WORKERS);
-    assert!(even.unfairness() < 1.5, "{:?}", even.workers);
-
-    let sampler = Sampler::start(ostler.client());
-    let load = Load::on(target).clients(CLIENTS).start();
-    load.wait_for_more(100);
-    let reloads = if long_run() { 20 } else { 5 };
-    for _ in 0..reloads {
-        let output = ostler.command(&["reload"]);
-        assert_eq!(output.code, 0, "{}{}", output.stdout, output.stderr);
-        load.wait_for_more(100);
-    }
-    let tally = load.stop();
-    let seen = sampler.finish();
-    println!("{reloads} reloads, {} snapshots: {tally}", seen.snapshots);
-    tally.assert_no_failure();
-    seen.assert_balanced();
-    assert_eq!(inode(target), before.1, "the path is the same");
-    let pool = ostler.wait_status("idle, and the old ones are gone", |status| {
-        let pool = status.only();
-        (pool.is_idle() && pool.workers.len() == WORKERS).then(|| pool.clone())
-    });
-    assert_eq!((pool.lost, pool.shed_total(), pool.check_books()), (0, 0, Ok(())), "{pool:?}");
-    assert_eq!(pool.done, warm.served + even.served + tally.served, "{pool:?}");
-    ostler.wait_descriptor_count(before.0);
-    assert!(!ostler.log_contains("broke the protocol"), "{}", ostler.log());
-    ostler.stop_clean();
-}
-
-#[test]
-fn uvicorn_serves_evenly_and_reloads_without_a_loss_on_unix() {
-    let scratch = Scratch::new();
-    serves_evenly_and_reloads_without_a_loss(&Target::Unix(scratch.path("app.sock")), &uvicorn());
-}
-
-#[test]
-fn node_serves_evenly_and_reloads_without_a_loss_on_tcp() {
-    serves_evenly_and_reloads_without_a_loss(&Target::free_tcp(), &node());
-}
-
-#[test]
-fn node_serves_evenly_and_reloads_without_a_loss_on_unix() {
-    let scratch = Scratch::new();
-    serves_evenly_and_reloads_without_a_loss(&Target::Unix(scratch.path("app.sock")), &node());
-}
-
 /// An arbiter with a worker of its own, which is forked before there is anything to serve.
 fn gunicorn() -> Vec<String> {
     let (program, app) = (shown(&place::unmodified_python("gunicorn")), place::unmodified("wsgi.py"));
     let dir = shown(app.parent().expect("it lies in a directory"));
     words(&[&program, "--workers", "1", "--chdir", &dir, "wsgi:app"])
-}
-
-#[test]
-fn gunicorn_serves_from_a_forked_process_and_reloads_without_a_loss() {
-    let _machine = alone();
-    let scratch = Scratch::new();
-    let target = Target::Unix(scratch.path("app.sock"));
-    // Its synchronous worker serves one at a time.
-    let mut ostler = start(&target, &gunicorn(), "concurrency = 1");
-    let before = (ostler.descriptor_count(), inode(&target));
-    let load = Load::on(&target).clients(8).start();
-    load.wait_for_more(100);
-    for _ in 0..2 {
-        let output = ostler.command(&["reload"]);
-        assert_eq!(output.code, 0, "{}{}", output.stdout, output.stderr);
-        load.wait_for_more(100);
-    }
-    let tally = load.stop();
-    println!("{tally}");
-    tally.assert_no_failure();
-    let pool = ostler.wait_status("idle, and the old ones are gone", |status| {
-        let pool = status.only();
-        (pool.is_idle() && pool.workers.len() == WORKERS).then(|| pool.clone())
-    });
-    assert_eq!((pool.lost, pool.shed_total(), pool.done), (0, 0, tally.served), "{pool:?}");
-    assert_eq!(inode(&target), before.1, "it unlinks what it was given, to no effect");
-    // Each arbiter has a child, and each child that has held something is watched.
-    ostler.wait_descriptor_count(before.0 + WORKERS);
-    ostler.stop_clean();
 }
 
 #[test]
@@ -188,46 +90,6 @@ fn a_process_for_each_connection_holds_it_to_its_end() {
     let pool = ostler.wait_status("idle", |status| status.only().is_idle().then(|| status.only().clone()));
     assert_eq!((pool.lost, pool.done, pool.check_books()), (0, tally.served, Ok(())), "{pool:?}");
     ostler.stop_clean();
-}
-
-fn kills_fail_at_most_what_was_claimed(target: &Target, command: &[String]) {
-    let _machine = alone();
-    let mut dice = Dice::new();
-    let more = "start = { failures = 10000, backoff = [\"10ms\", \"100ms\"] }";
-    let mut ostler = start(target, command, more);
-    let sampler = Sampler::start(ostler.client());
-    let load = Load::on(target).clients(CLIENTS).path("/sleep/1").start();
-    load.wait_for_more(100);
-    let (client, mut kills) = (ostler.client(), 0);
-    every(Duration::from_millis(500), Duration::from_secs(if long_run() { 30 } else { 4 }), || {
-        let status = client.status();
-        let ready: Vec<i32> = status.only().ready().iter().filter_map(|worker| worker.pid).collect();
-        if let Some(pid) = dice.pick(&ready) {
-            kills += u64::from(kill(Pid::from_raw(*pid), Signal::SIGKILL).is_ok());
-        }
-    });
-    load.wait_for_more(100);
-    let tally = load.stop();
-    let seen = sampler.finish();
-    println!("{kills} kills, {} snapshots: {tally}", seen.snapshots);
-    seen.assert_balanced();
-    assert!(kills >= 4, "only {kills} kills");
-    let pool = ostler.wait_status("idle", |status| status.only().is_idle().then(|| status.only().clone()));
-    assert!(tally.failed() <= pool.lost, "failed requests that nobody had claimed: {tally}; {pool:?}");
-    assert_eq!((pool.accepted, pool.shed_total()), (tally.connects, 0), "{tally}; {pool:?}");
-    ostler.wait_status("all workers are back", |status| (status.only().ready().len() == WORKERS).then_some(()));
-    ostler.stop_clean();
-}
-
-#[test]
-fn kills_of_uvicorn_fail_at_most_what_was_claimed() {
-    let scratch = Scratch::new();
-    kills_fail_at_most_what_was_claimed(&Target::Unix(scratch.path("app.sock")), &uvicorn());
-}
-
-#[test]
-fn kills_of_node_fail_at_most_what_was_claimed() {
-    kills_fail_at_most_what_was_claimed(&Target::free_tcp(), &node());
 }
 
 #[test]
