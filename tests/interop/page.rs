@@ -1,4 +1,4 @@
-//! The table in the README: its lines are what was seen.
+//! The tables in the README: their lines are what was seen.
 //!
 //! Each test compares its own line, so that it can be run alone. That the page has these lines and no others, in the order of
 //! the list, is a test of its own.
@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ostler_tests::place;
 
+use crate::judges;
 use crate::programs::ROWS;
 
 /// A line of a table. A line is known by its program and handoff.
@@ -40,10 +41,17 @@ pub(crate) const PROGRAMS: Table = Table {
     keys: || ROWS.iter().map(|row| (row.program, row.handoff)).collect(),
 };
 
+pub(crate) const JUDGES: Table = Table {
+    mark: "judges",
+    head: "| proxy | version | in front of | a connection for each request, one attempt | kept connections |\n|---|---|---|---|---|\n",
+    keys: || judges::ALL.iter().flat_map(|judge| judges::POOLS.map(|pool| (judge.name, pool))).collect(),
+};
+
 pub(crate) const EVENLY: &str = "below 1.5";
 pub(crate) const CLAIMED: &str = "only claimed";
 pub(crate) const SAME: &str = "the same";
 pub(crate) const NONE_FAILED: &str = "0 failed";
+pub(crate) const NO_ERRORS: &str = "0 errors";
 pub(crate) const DOES_NOT_APPLY: &str = "–";
 const SYSTEMS: &str = "the system's";
 
@@ -52,6 +60,10 @@ static PAGE: Mutex<()> = Mutex::new(());
 
 pub(crate) fn failed(count: u64) -> String {
     format!("{count} failed")
+}
+
+pub(crate) fn errors(count: u64) -> String {
+    format!("{count} errors")
 }
 
 impl Line {
@@ -118,7 +130,7 @@ pub(crate) fn compare(table: &Table, line: &Line) {
 #[test]
 fn the_readme_has_a_line_for_each_row_and_no_other() {
     let _page = PAGE.lock().unwrap_or_else(PoisonError::into_inner);
-    for table in [PROGRAMS] {
+    for table in [PROGRAMS, JUDGES] {
         let (keys, (_, lines, _)) = ((table.keys)(), table.read());
         assert_eq!(lines.len(), keys.len(), "{keys:?} and {lines:#?}");
         for (key, line) in keys.into_iter().zip(&lines) {
