@@ -2,6 +2,8 @@
 //!
 //! What is installed, and in which version, stands in `tests/run`, `need_interop`.
 
+use std::fs;
+
 use ostler_tests::{Scratch, place};
 
 use crate::scenario;
@@ -80,6 +82,7 @@ rows! {
     puma_loses_nothing: PUMA;
     php_cgi_loses_nothing: PHP_CGI;
     php_cgi_with_children_loses_nothing: PHP_CGI_WITH_CHILDREN;
+    busybox_httpd_loses_nothing: BUSYBOX;
 }
 
 const UVICORN: Row = Row {
@@ -187,6 +190,26 @@ const PHP_CGI_WITH_CHILDREN: Row = Row {
     command: |_| words(&["php-cgi"]),
     more: "concurrency = 2\naccept = { fd = 0 }\nprocess = { env = { PHP_FCGI_CHILDREN = \"2\" } }",
     speaks: Speaks::FastCgi("hello.php"),
+    shares: Shares::Freely,
+    workers: 2,
+    clients: 8,
+};
+
+const BUSYBOX: Row = Row {
+    program: "busybox httpd -i",
+    from: From::System,
+    handoff: "stdio",
+    listens: Listens::Unix,
+    // It serves files: one for each path that the scenario asks for.
+    command: |scratch| {
+        fs::create_dir_all(scratch.path("www/sleep")).expect("the directory is ours");
+        for path in ["www/index.html", "www/sleep/2"] {
+            scratch.write(path, "hello\n");
+        }
+        words(&["busybox", "httpd", "-i", "-h", &scratch.path("www").display().to_string()])
+    },
+    more: "concurrency = 4",
+    speaks: Speaks::Http { kept: 1 },
     shares: Shares::Freely,
     workers: 2,
     clients: 8,

@@ -204,11 +204,12 @@ impl Inn<'_> {
         let pool = self.wait_idle();
         self.check_accepted(&before, &pool, &tally);
         self.look_at_socket();
-        let lost = pool.lost - before.lost;
-        if tally.failed() <= lost {
+        // With `stdio` a process that is killed is the program of one connection, which has then failed.
+        let claimed = pool.lost - before.lost + pool.failed - before.failed;
+        if tally.failed() <= claimed {
             page::CLAIMED.to_owned()
         } else {
-            format!("{} failed, {lost} claimed", tally.failed())
+            format!("{} failed, {claimed} claimed", tally.failed())
         }
     }
 
