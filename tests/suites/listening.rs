@@ -257,7 +257,10 @@ fn a_stop_serves_who_waits_in_the_kernels_queue(target: &Target, command: Option
 fn a_stop_serves_who_waits_at_a_path_or_at_tcp() {
     let scratch = Scratch::new();
     let program = built(&scratch);
-    a_stop_serves_who_waits_in_the_kernels_queue(&Target::Unix(scratch.path("app.sock")), Some(std::slice::from_ref(&program)));
+    a_stop_serves_who_waits_in_the_kernels_queue(
+        &Target::Unix(scratch.path("app.sock")),
+        Some(std::slice::from_ref(&program)),
+    );
     a_stop_serves_who_waits_in_the_kernels_queue(&Target::free_tcp(), Some(&[program]));
     a_stop_serves_who_waits_in_the_kernels_queue(&Target::Unix(scratch.path("app.sock")), None);
 }

@@ -167,6 +167,7 @@ fn no_test_is_ignored() {
 #[test]
 fn no_suite_sleeps() {
     let mut hits = files_with("rs", "tests/suites", &[format!("thread::{}", "sleep"), format!("park_{}", "timeout")]);
+    hits.extend(files_with("rs", "tests/interop", &[format!("thread::{}", "sleep"), format!("park_{}", "timeout")]));
     hits.extend(files_with("py", "worker/python/tests", &["sleep(".to_owned()]));
     assert!(hits.is_empty(), "wait for a fact instead: {hits:#?}");
 }

@@ -145,6 +145,10 @@ fn whatever_a_program_does_to_its_listener_it_serves_and_the_path_stays() {
     ostler.stop_clean();
 }
 
+fn node() -> Vec<String> {
+    words(&["node", &shown(&place::unmodified("app.js"))])
+}
+
 #[test]
 fn a_program_that_stood_still_is_trusted_again_when_it_goes_on() {
     let scratch = Scratch::new();
