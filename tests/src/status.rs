@@ -78,7 +78,7 @@ pub struct Pool {
     #[serde(deserialize_with = "or_zero")]
     pub done: u64,
     /// Of these, how many did not go well; the contract's example does not have it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_zero")]
     pub failed: u64,
     /// Connections that died with their worker.
     #[serde(deserialize_with = "or_zero")]

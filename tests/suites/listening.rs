@@ -276,8 +276,9 @@ fn with_notify_a_program_is_ready_when_it_says_so_and_not_when_it_is_seen_to_wai
     let mut ostler = start(&target, Some(&speaking("ready")), "start.ready = \"notify\"");
     let ready = ostler.wait_log(&["ready worker=main/0.1"]);
     // It waited for clients half a second before it said so.
-    let took = ready.split("took=").nth(1).and_then(|took| took.trim().strip_suffix("ms")).map(str::parse::<u64>);
-    assert!(took.is_none_or(|ms| ms.expect("a number") >= 500), "{ready}");
+    let took = ready.split("took=").nth(1).expect("a line of ours").trim();
+    let ms = took.strip_suffix("ms").filter(|ms| !ms.contains('s'));
+    assert!(ms.is_none_or(|ms| ms.parse::<u64>().expect("a number") >= 500), "{ready}");
     get_once(&target, "/", SOON).expect("served");
     ostler.rewrite_config(&config(
         &target,
@@ -297,7 +298,7 @@ fn a_program_that_stops_saying_watchdog_is_replaced_and_one_that_goes_on_is_not(
     let mut ostler = start(&target, Some(&speaking("often")), heartbeat);
     let living = ostler.status().only().pids();
     let mut silent = start(&Target::free_tcp(), Some(&speaking("once")), heartbeat);
-    silent.wait_log(&["main/0.1", "did not move"]);
+    silent.wait_log(&["does not move", "main/0.1"]);
     assert_eq!(ostler.status().only().pids(), living, "they go on saying so");
     ostler.stop_clean();
     silent.stop();

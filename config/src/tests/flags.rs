@@ -88,7 +88,7 @@ fn a_wrong_flag_is_named_with_its_remedy_in_one_line() {
         (listening("fd:"), ["--listen", "fd:web"]),
         (Flags { workers: Some(0), ..Flags::default() }, ["--workers", "1 to 4096"]),
         (Flags { concurrency: Some(99_999), ..Flags::default() }, ["--concurrency", "1 to 65536"]),
-        (Flags { handoff: Some("stdio".to_owned()), ..Flags::default() }, ["--handoff", "not yet supported"]),
+        (Flags { handoff: Some("message".to_owned()), ..Flags::default() }, ["--handoff", "not yet supported"]),
         (Flags { handoff: Some("accept".to_owned()), ..Flags::default() }, ["--handoff", "add a command"]),
         (unmodified(&["unix:@a", "tcp:127.0.0.1:80"]), ["--handoff", "a pool of its own for each address family"]),
         (Flags { handoff: Some("push".to_owned()), ..Flags::default() }, ["--handoff", "pass"]),
