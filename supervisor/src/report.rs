@@ -45,7 +45,7 @@ pub(crate) fn note(note: &Note, epitaphs: &Epitaphs) {
         Note::Dropped { worker, conn } => {
             warn!(%worker, %conn, "lost a connection: the process of this worker that held it has died; the worker goes on");
         }
-        Note::Stuck { worker, recalled } => stuck(worker, *recalled, None),
+        Note::Stuck { worker, recalled } => stuck(worker, *recalled, None, Experience::Some),
         Note::Silent { worker, silence } => warn!(
             %worker,
             "does not move, not heard of for {}; gets ABRT, and another takes its place (see watchdog.heartbeat)",
@@ -228,14 +228,30 @@ fn trouble(pool: &PoolSnapshot) -> String {
 }
 
 /// Says that a worker does not claim. `last_sign` is how long ago one of its serving threads was last heard of.
-pub(crate) fn stuck(worker: &WorkerName, recalled: u64, last_sign: Option<Duration>) {
+pub(crate) fn stuck(worker: &WorkerName, recalled: u64, last_sign: Option<Duration>, experience: Experience) {
     let heard =
         last_sign.map_or_else(String::new, |ago| format!("; last heard of {} ago", format_duration(round(ago))));
     warn!(
         %worker, recalled,
-        "does not claim though it has places{heard}; others serve what it was handed, and it gets nothing until it answers"
+        "does not claim though it has places{heard}; others serve what it was handed, and it gets nothing until it answers{}",
+        match experience {
+            Experience::Some => "",
+            Experience::None => NEVER_CLAIMED,
+        }
     );
 }
+
+/// Whether a worker that does not claim has ever done so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Experience {
+    /// Never: perhaps it can't.
+    None,
+    /// It has, or nobody knows.
+    Some,
+}
+
+const NEVER_CLAIMED: &str = " (it has never claimed any: if it is no slow starter, it accepts by system calls of its own, and needs handoff = \
+     \"listen\")";
 
 /// What a worker was doing before it is aborted, in one piece.
 pub(crate) fn portrait(worker: &WorkerName, portrait: &[String]) {
@@ -530,12 +546,12 @@ const NEVER_READY: &str =
     " (not built on ostler's library? try `--handoff accept` or `listen`; slow to load? raise start.ready_timeout)";
 
 /// The remedy for an unmodified program that does not take connections where it should.
-const NEVER_ACCEPTED: &str = " (it never waited for connections: tell it to listen on descriptor 3, or see accept.fd; statically linked \
-     programs can't be hosted in this way; slow to load? raise start.ready_timeout)";
+const NEVER_ACCEPTED: &str = " (it never waited for connections: tell it to listen on descriptor 3, or see accept.fd; or does it \
+     accept by system calls of its own? then handoff = \"listen\"; slow to load? raise start.ready_timeout)";
 
 /// The remedy for an unmodified program that has to say that it is ready.
 const NEVER_NOTIFIED: &str = " (with start.ready = \"notify\" it has to say READY=1 where NOTIFY_SOCKET leads, and to wait for connections on \
-     descriptor 3; one that does not know sd_notify(3) needs start.ready = \"accept\"; slow to load? raise start.ready_timeout)";
+     descriptor 3; one that does not know sd_notify(3) needs start.ready = \"accept\", and one that accepts by system calls of its own handoff = \"listen\"; slow to load? raise start.ready_timeout)";
 
 /// Nothing but ostler itself had to start.
 const SLOW_MACHINE: &str = " (this machine is busy? raise start.ready_timeout)";

@@ -199,3 +199,24 @@ fn a_program_that_lets_nobody_go_keeps_its_own_places_and_a_deadline_ends_it() {
     ostler.wait(SOON);
     ostler.assert_no_process_left();
 }
+
+#[test]
+fn a_program_that_closes_its_listener_leaves_and_is_replaced() {
+    let config = format!(
+        "[pool.main]\nlisten = [\"unix:app.sock\"]\ncommand = {}\nworkers = 1\nhandoff = \"accept\"\n\
+         drain = {{ timeout = \"300ms\", kill_after = \"1s\" }}\n",
+        programs::toml(&python("closing.py")),
+    );
+    let mut ostler = Ostler::builder().config(config).ready_within(PATIENCE).start();
+    let target = ostler.unix("app.sock");
+    for _ in 0..3 {
+        let before = ostler.status().only().pids();
+        get_once(&target, "/", PATIENCE).expect("served by whoever still listens");
+        // It stays for ever, and is told to go.
+        before.iter().for_each(|pid| ostler.wait_gone(*pid));
+        ostler.wait_status("another one listens", |status| (status.only().ready().len() == 1).then_some(()));
+    }
+    let pool = ostler.status().only().clone();
+    assert_eq!((pool.lost, pool.shed_total(), pool.done), (0, 0, 3), "{pool:?}");
+    ostler.stop_clean();
+}

@@ -1,7 +1,8 @@
 //! Writes the table of claims: the side of the program's processes.
 
 use super::{
-    Escape, HOLDERS_MAX, Holder, LAYOUT, Stage, Turn, entry, gauges_words, in_entry, in_gauges, in_region, region_words,
+    Escape, HOLDERS_MAX, Holder, LAYOUT, LEFT, LEFT_BITS, Stage, Turn, entry, gauges_words, in_entry, in_gauges,
+    in_region, region_words,
 };
 use crate::completion::{Completion, Outcome};
 use crate::ids::ConnId;
@@ -101,6 +102,12 @@ impl Claimant {
     /// Says that the program takes connections. The first one rings.
     pub fn be_ready(&self) -> Bell {
         if self.region.exchange(in_region::READY, 0, 1) { Bell::Ring } else { Bell::Silent }
+    }
+
+    /// Says that this process takes no more connections. Only the first one that says so is heard.
+    pub fn stop_taking(&self, pid: i32) -> Bell {
+        let word = u64::from(pid.unsigned_abs()) << LEFT_BITS | LEFT;
+        if self.region.exchange(in_region::READY, 1, word) { Bell::Ring } else { Bell::Silent }
     }
 
     /// Takes an entry for a connection that is about to be claimed; `None` when there is none, which between honest sides

@@ -61,9 +61,15 @@ mod in_gauges {
     pub(super) const SETTLED: usize = 3 * LINE;
 }
 
+/// In the lowest bits of the word of readiness, behind the number of the process that takes no more connections.
+const LEFT: u64 = 2;
+/// Bits in front of that number.
+const LEFT_BITS: u32 = 2;
+
 mod in_region {
     use super::LINE;
     pub(super) const HEARTBEAT: usize = 0;
+    /// 0, then 1 while the program takes connections, then [`LEFT`] and who said so.
     pub(super) const READY: usize = 1;
     pub(super) const ANSWERED: usize = 2;
     pub(super) const IN_USE: usize = 3;

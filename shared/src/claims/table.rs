@@ -7,7 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{
-    Escape, HOLDERS_MAX, Holder, LAYOUT, Stage, Turn, entry, gauges_words, in_entry, in_gauges, in_region, region_words,
+    Escape, HOLDERS_MAX, Holder, LAYOUT, LEFT, LEFT_BITS, Stage, Turn, entry, gauges_words, in_entry, in_gauges,
+    in_region, region_words,
 };
 use crate::completion::{BadOutcome, COMPLETION_WORDS, Completion, Outcome};
 use crate::ring::Capacity;
@@ -197,6 +198,21 @@ impl Table {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.region.load(in_region::READY, Ordering::Acquire) == 1
+    }
+
+    /// Whether it has ever taken a connection.
+    #[must_use]
+    pub fn has_claimed(&self) -> bool {
+        // The lowest free entry is taken.
+        self.region.load(entry(0) + in_entry::TURN, Ordering::Relaxed) != 0
+    }
+
+    /// The process that says that it takes no more connections, if one does.
+    #[must_use]
+    pub fn has_left(&self) -> Option<i32> {
+        let word = self.region.load(in_region::READY, Ordering::Acquire);
+        let is_said = word & ((1 << LEFT_BITS) - 1) == LEFT;
+        is_said.then(|| i32::try_from(word >> LEFT_BITS).ok()).flatten()
     }
 
     /// When the program was last seen to wait for connections or to take one, in nanoseconds of `CLOCK_MONOTONIC`.

@@ -94,6 +94,17 @@ fn readiness_and_signs_of_life_ring_once() {
 }
 
 #[test]
+fn who_takes_no_more_connections_is_named_and_rings_once() {
+    let (table, claimant, _) = sides(1);
+    assert_eq!((claimant.stop_taking(7), table.has_left()), (Bell::Silent, None), "it never took any");
+    assert!(!table.has_claimed());
+    let _rings = claimant.be_ready();
+    assert_eq!((claimant.stop_taking(7), claimant.stop_taking(8)), (Bell::Ring, Bell::Silent));
+    assert_eq!((table.has_left(), table.is_ready()), (Some(7), false));
+    assert_eq!((claimant.be_ready(), table.has_left()), (Bell::Silent, Some(7)), "it does not come back");
+}
+
+#[test]
 fn a_memory_of_another_layout_is_refused() {
     let capacity = Capacity::at_least(4).unwrap();
     let (_, gauges) = on_the_heap(8);

@@ -70,6 +70,8 @@ pub(crate) struct Link {
     pub(crate) welcome: Welcome,
     /// The last signal that we sent it.
     pub(crate) sent: Option<Step>,
+    /// Whether it has closed its listener, where it is an unmodified program.
+    pub(crate) has_left: bool,
     /// How far its farewell is, where it is an unmodified program.
     pub(crate) goodbye: Goodbye,
     /// What it was doing before it was aborted.

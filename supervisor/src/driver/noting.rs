@@ -14,7 +14,7 @@ use super::link::Link;
 use super::oom::OutOfMemory;
 use super::worker_notify::Notices;
 use crate::deaths::Death;
-use crate::report;
+use crate::report::{self, Experience};
 
 /// What is left of a dead worker until the pools have said what its death meant.
 #[derive(Debug)]
@@ -33,7 +33,9 @@ impl Driver {
         self.write_epitaph(report::failure_noted(note));
         self.note_for_the_manager(note);
         match note {
-            Note::Stuck { worker, recalled } => report::stuck(worker, *recalled, self.last_sign_of(worker)),
+            Note::Stuck { worker, recalled } => {
+                report::stuck(worker, *recalled, self.last_sign_of(worker), self.experience_of(worker));
+            }
             Note::Died { id, .. } => {
                 let remains = self.remains.remove(id).expect("a death that the driver reported");
                 let settings = Arc::clone(&remains.settings);
@@ -88,6 +90,15 @@ impl Driver {
     fn last_sign_of(&self, name: &WorkerName) -> Option<Duration> {
         let link = self.workers.values().find(|link| link.name == *name)?;
         self.heartbeat_ago(link)
+    }
+
+    /// Whether a worker has ever claimed something, where its own memory can tell.
+    fn experience_of(&self, name: &WorkerName) -> Experience {
+        let link = self.workers.values().find(|link| link.name == *name);
+        match link.and_then(|link| self.rings.table(link.ring)) {
+            Some(table) if !table.has_claimed() => Experience::None,
+            Some(_) | None => Experience::Some,
+        }
     }
 
     pub(super) fn heartbeat_ago(&self, link: &Link) -> Option<Duration> {

@@ -164,6 +164,7 @@ pub(crate) fn spawn(order: &Order<'_>, entrance: &Entrance, limits: Inherited, r
             marks: marks(config),
         },
         sent: None,
+        has_left: false,
         goodbye: Goodbye::None,
         portrait: Vec::new(),
         ended: None,

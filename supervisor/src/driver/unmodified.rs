@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::fstat;
 use ostler_config::checked::{AcceptAt, DrainSignal, Handoff, Pool, Ready};
-use ostler_pool::{Event, Moment};
+use ostler_pool::{Event, HangUp, Moment};
 use ostler_shared::{WorkerId, WorkerName, env};
 
 use super::Driver;
@@ -149,8 +149,12 @@ impl Driver {
             Ready::Notify => link.notices.as_ref().is_some_and(|notices| notices.ready_at_ns().is_some()),
         };
         let (is_ready, answered) = (table.is_ready() && has_said, table.answered());
+        let has_left = table.has_left() == Some(link.pid.as_raw());
         if link.manners == Manners::Stranger && is_ready {
             return self.ready(worker);
+        }
+        if link.manners == Manners::Serving && has_left && !std::mem::replace(&mut link.has_left, true) {
+            return self.step(Event::HungUp { worker, how: HangUp::Leaves });
         }
         if link.manners != Manners::Serving || link.asked != Some(answered) {
             return;

@@ -9,7 +9,7 @@ use ostler_shared::claims::Escape;
 
 use crate::descriptors;
 use crate::originals::{self, aside, set_errno};
-use crate::post::post;
+use crate::post::{Post, post};
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("find out how this machine passes variable arguments, and write it here");
@@ -24,13 +24,23 @@ pub unsafe extern "C" fn close(fd: c_int) -> c_int {
         set_errno(libc::EBADF);
         return -1;
     }
+    let entrance = entrance(fd);
     let claim = descriptors::forget(fd);
     // SAFETY: (caller) as for close(2).
     let answer = unsafe { originals::close(fd) };
+    if let Some(post) = entrance {
+        aside(|| post.closed_mailbox());
+    }
     if let (Some(claim), Some(post)) = (claim, post()) {
         aside(|| descriptors::finish(post, Some(claim)));
     }
     answer
+}
+
+/// Whether a descriptor is one by which this process alone takes connections.
+fn entrance(fd: c_int) -> Option<&'static Post> {
+    let post = post().filter(|post| post.takes_alone() && !descriptors::is_connection(fd))?;
+    aside(|| post.is_true_mailbox(fd)).then_some(post)
 }
 
 /// close_range(2), around ostler's own.
@@ -113,11 +123,15 @@ fn taken_over(from: c_int, to: c_int, duplicate: impl FnOnce() -> c_int) -> c_in
     if let Some(post) = post().filter(|post| from != to && post.is_own(to) && post.me().is_some()) {
         aside(|| post.make_way(to));
     }
+    let entrance = if from == to { None } else { entrance(to) };
     let before = if from == to { None } else { descriptors::forget(to) };
     let answer = duplicate();
     if answer == -1 {
         descriptors::restore(to, before);
         return answer;
+    }
+    if let Some(post) = entrance {
+        aside(|| post.closed_mailbox());
     }
     if let (Some(before), Some(post)) = (before, post()) {
         aside(|| descriptors::finish(post, Some(before)));

@@ -16,6 +16,7 @@ use ostler_shared::sys::memory::{OwnMemory, PeerMemory};
 
 use crate::descriptors;
 use crate::originals::{self, aside};
+use crate::silence;
 
 /// A file, by which its copies are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,8 @@ pub(crate) struct Post {
     me: AtomicU64,
     /// Whether the supervisor has been told that this process holds something. Of the first it knows.
     is_introduced: AtomicBool,
+    /// Whether it has children, which may take connections when it takes none any more.
+    has_forked: AtomicBool,
 }
 
 /// The place of the doorbell among ostler's own descriptors.
@@ -159,6 +162,7 @@ fn look() -> Option<Post> {
         anonymous: Identity::of(doorbell)?,
         me: AtomicU64::new(me().map_or(0, Holder::word)),
         is_introduced: AtomicBool::new(false),
+        has_forked: AtomicBool::new(false),
     })
 }
 
@@ -257,6 +261,24 @@ impl Post {
     pub(crate) fn announce(&self) {
         if !self.claimant.is_ready() {
             self.ring_if(self.claimant.be_ready());
+        }
+    }
+
+    /// Its children have what it has.
+    pub(crate) fn forks(&self) {
+        self.has_forked.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this process takes connections, and nobody else of the program can.
+    pub(crate) fn takes_alone(&self) -> bool {
+        self.claimant.is_ready() && !self.has_forked.load(Ordering::Relaxed) && self.me().is_some()
+    }
+
+    /// A descriptor of the mailbox was closed. Without another one this process takes no more connections.
+    pub(crate) fn closed_mailbox(&self) {
+        if !silence::numbers().any(|fd| self.is_true_mailbox(fd)) {
+            // SAFETY: it only answers.
+            self.ring_if(self.claimant.stop_taking(unsafe { libc::getpid() }));
         }
     }
 

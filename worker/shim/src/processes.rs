@@ -25,6 +25,7 @@ use crate::post::{self, Post, post};
 pub unsafe extern "C" fn fork() -> libc::pid_t {
     let parent = post().and_then(|post| Some((post, post.me()?)));
     if let Some((post, me)) = parent {
+        post.forks();
         aside(|| descriptors::held(|claim| post.claimant.join(claim, me.unborn())));
     }
     // SAFETY: (caller) as for fork(2).

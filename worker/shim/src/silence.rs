@@ -93,7 +93,7 @@ fn replace(post: &Post) {
     let Some(identity) = Identity::of(silent) else { return };
     post.silent.store(identity.inode(), Ordering::Release);
     let mut is_first = true;
-    for fd in (0..NUMBERS.min(limit())).filter(|fd| *fd != silent) {
+    for fd in numbers().filter(|fd| *fd != silent) {
         if post.is_true_mailbox(fd) {
             if std::mem::take(&mut is_first) {
                 copy_nonblocking(fd, silent);
@@ -101,6 +101,11 @@ fn replace(post: &Post) {
             put(silent, fd);
         }
     }
+}
+
+/// Numbers that descriptors may have, as far as they are looked at.
+pub(crate) fn numbers() -> std::ops::Range<RawFd> {
+    0..NUMBERS.min(limit())
 }
 
 fn limit() -> RawFd {
