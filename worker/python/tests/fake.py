@@ -8,10 +8,11 @@ import os
 import socket
 import struct
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
-from ostler_worker._completions import LAYOUT, Completions
+from ostler_worker._completions import LAYOUT, Completions, WhenFull
 from ostler_worker._control import Control
+from ostler_worker._listeners import Listeners
 from ostler_worker._memory import Words
 from ostler_worker._place import WorkerName
 from ostler_worker._reserve import Reserve
@@ -47,9 +48,15 @@ class Ended(NamedTuple):
 
 
 class Fake:
-    """A supervisor of one worker, which has no signals and no watching thread."""
+    """A supervisor of one worker, which has no signals and no watching thread. With `listeners` it accepts for itself."""
 
-    def __init__(self, concurrency: int = 1, heartbeat_ms: int = 0, marks_are_read: bool = False) -> None:
+    def __init__(
+        self,
+        concurrency: int = 1,
+        heartbeat_ms: int = 0,
+        marks_are_read: bool = False,
+        listeners: Sequence[socket.socket] = (),
+    ) -> None:
         self.mailbox, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.kept = theirs.dup()
         """The duplicate of the worker's end, for recalls."""
@@ -57,9 +64,11 @@ class Fake:
         self.region, self.gauges = memories()
         self.doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         welcome = Welcome(1, concurrency, 30_000, heartbeat_ms, marks_are_read)
-        completions = Completions(self.region, self.gauges, self.doorbell)
+        when_full = WhenFull.COUNTED if listeners else WhenFull.IMPOSSIBLE
+        completions = Completions(self.region, self.gauges, self.doorbell, when_full)
         name = WorkerName("web", 3, 7)
-        self.station = Station(name, theirs, Control(their_control), completions, Reserve(), welcome)
+        shared = Listeners(listeners, theirs) if listeners else None
+        self.station = Station(name, theirs, Control(their_control), completions, Reserve(), welcome, shared)
         self.worker = Worker(self.station)
         self.handed = 0
         self.clients: list[socket.socket] = []
@@ -85,6 +94,22 @@ class Fake:
         for _level, _kind, data in rights:
             os.close(struct.unpack("i", data)[0])
         return int(struct.unpack_from("<Q", ticket, 8)[0])
+
+    def open_gate(self) -> None:
+        """Lets a worker that accepts for itself do so."""
+        self.gauges[32] = 1
+
+    def close_gate(self) -> None:
+        """The opposite."""
+        self.gauges[32] = 0
+
+    def counts(self) -> tuple[int, int]:
+        """What such a worker has accepted, and how much of that is over without a record."""
+        return self.region[5], self.region[6]
+
+    def consume(self) -> None:
+        """Reads the records that are there."""
+        self.gauges[16] = self.region[16]
 
     def ended(self) -> list[Ended]:
         """What the ring says, from its beginning."""

@@ -6,7 +6,7 @@ import unittest
 
 from fake import FIRST_MARK, FIRST_RECORD, RECORDS, memories, words
 from ostler_worker import Marker, Outcome
-from ostler_worker._completions import BadRegion, Beats, Completions, RingFull
+from ostler_worker._completions import BadRegion, Beats, Completions, RingFull, WhenFull
 from ostler_worker._marks import MarkBook
 
 
@@ -43,6 +43,19 @@ class Records(Memory):
         self.completions.report(99, 1, Outcome.DONE)
         self.assertEqual((self.region[16], self.region[FIRST_RECORD]), (RECORDS + 1, 99))
 
+    def test_of_who_accepts_for_himself_what_has_no_room_is_counted(self) -> None:
+        completions = Completions(self.region, self.gauges, self.doorbell, WhenFull.COUNTED)
+        for _ in range(RECORDS + 3):
+            conn = completions.note_accept()
+        self.assertEqual((conn, self.region[5], completions.unfinished()), (RECORDS + 3, RECORDS + 3, RECORDS + 3))
+        for conn in range(1, RECORDS + 3):
+            completions.report(conn, 1, Outcome.DONE)
+        self.assertEqual((self.region[16], self.region[6], completions.unfinished()), (RECORDS, 2, 1))
+        self.gauges[16] = 1
+        completions.report(RECORDS + 3, 1, Outcome.DONE)
+        self.assertEqual((self.region[16], self.region[6], completions.unfinished()), (RECORDS + 1, 2, 0))
+        self.assertEqual(self.region[FIRST_RECORD], RECORDS + 3)
+
     def test_threads_that_report_at_once_leave_no_record_out(self) -> None:
         region, gauges = words(32 + 1024 * 6), words(48)
         gauges[0], gauges[1] = self.gauges[0], 1024
@@ -70,6 +83,9 @@ class Gauges(Memory):
         self.assertGreater(self.region[0], 99)
         self.gauges[33] = 750
         self.assertEqual(self.completions.pressure(), 750)
+        self.assertFalse(self.completions.may_accept())
+        self.gauges[32] = 1
+        self.assertTrue(self.completions.may_accept())
 
     def test_another_layout_and_a_ring_that_does_not_fit_are_refused(self) -> None:
         for at, bad in ((0, 1), (1, 0), (1, 3), (1, RECORDS * 2), (1, 1 << 25)):

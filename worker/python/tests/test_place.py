@@ -5,7 +5,7 @@ import socket
 import unittest
 
 from ostler_worker import BadEnvironment, NotOurs, NotStarted, OtherProtocol
-from ostler_worker._place import read_place, take_channel
+from ostler_worker._place import read_place, take_channel, take_listener
 from ostler_worker._title import Doing, title
 
 GOOD = {
@@ -20,7 +20,15 @@ class Places(unittest.TestCase):
     def test_a_place_is_read_from_the_environment(self) -> None:
         place = read_place(GOOD)
         self.assertEqual(str(place.name), "web/3.7")
-        self.assertEqual(place[1:], (4, 5, 6, 7))
+        self.assertEqual(place[1:], (4, 5, 6, 7, 3, 0))
+
+    def test_beside_listeners_the_mailbox_has_a_number_of_its_own(self) -> None:
+        beside = {**GOOD, "OSTLER_FDS": "control:5,region:6,gauges:7,doorbell:8,mailbox:9"}
+        place = read_place({**beside, "LISTEN_FDS": "2"})
+        self.assertEqual(place[1:], (5, 6, 7, 8, 9, 2))
+        for wrong in ("", "0", "7", "-1", "x", "²"):
+            with self.subTest(wrong), self.assertRaisesRegex(BadEnvironment, "LISTEN_FDS"):
+                read_place({**beside, "LISTEN_FDS": wrong})
 
     def test_what_is_wrong_with_the_environment_is_named(self) -> None:
         for name, bad in (
@@ -64,6 +72,20 @@ class Channels(unittest.TestCase):
         self.addCleanup(os.close, null)
         with self.assertRaises(NotOurs):
             take_channel(null, "mailbox")
+
+
+    def test_a_listener_is_known_by_listening(self) -> None:
+        listener, other = socket.socket(), socket.socket()
+        self.addCleanup(other.close)
+        other.bind(("127.0.0.1", 0))
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with take_listener(listener.detach()) as taken:
+            self.assertTrue(os.get_blocking(taken.fileno()))
+            self.assertFalse(os.get_inheritable(taken.fileno()))
+        with self.assertRaisesRegex(NotOurs, "is not ostler's listener"):
+            take_listener(other.fileno())
+        self.assertGreater(other.getsockname()[1], 0, "it stays open")
 
 
 class Titles(unittest.TestCase):

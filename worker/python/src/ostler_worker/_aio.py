@@ -1,7 +1,8 @@
 """Claims connections in an event loop of asyncio, and serves each in a task.
 
 The mailbox's description is the supervisor's too, so it stays blocking: the loop watches it and claims say for themselves that
-they don't wait. At its end it is readable for ever, so it is watched only while nothing else is to be done.
+they don't wait. At its end it is readable for ever, so it is watched only while nothing else is to be done. A worker that accepts
+for itself has the epoll of its listeners watched instead.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, AsyncIterator, Awaitable, Callable, Optional, 
 from ._claim import STARVED_RETRY_S, Received, Word
 from ._completions import Beats, Outcome
 from ._connection import GONE, Claimed, _Ending, outcome_of
+from ._listeners import GATE_EVERY_S
 from ._report import say_failed
 from ._stage import Stage
 from ._station import Station
@@ -144,18 +146,33 @@ class _Post:
                 return None
             if look is Word.STARVED:
                 await asyncio.sleep(STARVED_RETRY_S)
+            elif look is Word.CLOSED:
+                await self._rested()
             else:
                 await self._stirred()
 
     async def _stirred(self) -> None:
-        """Waits until the mailbox has something to say. At its end that is always."""
+        """Waits until a look may bring something. At the mailbox's end that is always."""
         stirred = asyncio.Event()
-        mailbox = self._station.mailbox.fileno()
-        self._loop.add_reader(mailbox, stirred.set)
+        claims = self._worker._claims
+        watched = claims.fileno()
+        every_s = claims.look_every_s
+        look = None if every_s is None else self._loop.call_later(every_s, stirred.set)
+        self._loop.add_reader(watched, stirred.set)
         try:
             await stirred.wait()
         finally:
-            self._loop.remove_reader(mailbox)
+            self._loop.remove_reader(watched)
+            if look is not None:
+                look.cancel()
+
+    async def _rested(self) -> None:
+        """Waits until a worker that accepts for itself may accept again, or shall leave."""
+        if self._drained.is_set():
+            await asyncio.sleep(STARVED_RETRY_S)
+            return
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._drained.wait(), GATE_EVERY_S)
 
     def _free_place(self) -> None:
         self._call(self.places.release)

@@ -39,6 +39,9 @@ STARVED_RETRY_S: Final = 0.02
 # Room for one descriptor. CMSG_SPACE would be padded to room for two.
 _ONE_DESCRIPTOR: Final = socket.CMSG_LEN(4)
 
+BLOCK: Final = 0
+"""A look that waits: no flag of recvmsg(2). The other kind is `_DONTWAIT`."""
+
 # As plain numbers: what an enum makes of an `|` costs more than the system call.
 _SOL_SOCKET: Final = int(socket.SOL_SOCKET)
 _SCM_RIGHTS: Final = int(socket.SCM_RIGHTS)
@@ -52,6 +55,7 @@ class Word(enum.Enum):
     """What a mailbox says where it does not give a connection."""
 
     NOTHING = "nothing for now"
+    CLOSED = "nothing may be taken for now, whatever waits: only of a worker that accepts for itself"
     STARVED = "a connection waits, and there is no descriptor for it"
     END = "nothing waits and nothing will come any more"
 
@@ -75,6 +79,9 @@ Look = Union[Received, Word]
 class Claims:
     """Who claims for a worker."""
 
+    look_every_s: Optional[float] = None
+    """After how long a wait that nothing has ended is to be ended, by another look."""
+
     def __init__(self, station: Station) -> None:
         self._station = station
         self._mailbox = station.mailbox
@@ -86,7 +93,7 @@ class Claims:
         station.beat_while_idle()
         with station.turn:
             while True:
-                look = self._claim_once(0)
+                look = self._claim_once(BLOCK)
                 if isinstance(look, Received):
                     return look
                 if look is Word.END:
@@ -94,6 +101,10 @@ class Claims:
                 if look is Word.STARVED:
                     station.reserve.wait(STARVED_RETRY_S)
                 station.completions.beat()
+
+    def fileno(self) -> int:
+        """Readable when a look may bring something, and for ever when it brings the end."""
+        return self._mailbox.fileno()
 
     def try_claim(self) -> Look:
         """As `claim`, without waiting for a connection, a descriptor or another thread."""

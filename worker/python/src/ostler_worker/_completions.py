@@ -2,8 +2,9 @@
 
     gauges (supervisor writes)              region (this worker writes)
     0   layout, capacity of the ring        0   heartbeat, capacity, held, beats, keeping
-    16  consumed, waiting                   16  published
-    32  gate, pressure                      32… completion records, then marks
+    16  consumed, waiting                   5   accepted, unrecorded
+    32  gate, pressure                      16  published
+                                            32… completion records, then marks
 
 The gauges are the supervisor's word and are checked once. Never waits.
 """
@@ -31,6 +32,7 @@ GAUGES_WORDS: Final = 48
 _LAYOUT: Final = 0
 _RECORDS_CAPACITY: Final = 1
 _CONSUMED: Final = 16
+_GATE: Final = 32
 _PRESSURE: Final = 33
 
 # In the region.
@@ -39,6 +41,8 @@ _OFFERED: Final = 1
 _HELD: Final = 2
 _BEATS: Final = 3
 _KEEPING: Final = 4
+_ACCEPTED: Final = 5
+_UNRECORDED: Final = 6
 _PUBLISHED: Final = 16
 _RECORDS: Final = 32
 
@@ -71,10 +75,19 @@ class RingFull(Exception):
     """More ends than connections were handed out, which no supervisor does."""
 
 
+class WhenFull(enum.Enum):
+    """What becomes of an end for which the ring has no room."""
+
+    IMPOSSIBLE = "the supervisor hands out no more than it has room for"
+    COUNTED = "who accepts for himself counts it, and does not wait until the supervisor has read"
+
+
 class Completions:
     """A worker's end of its shared memory. Usable from several threads."""
 
-    def __init__(self, region: Words, gauges: Words, doorbell: int) -> None:
+    def __init__(
+        self, region: Words, gauges: Words, doorbell: int, when_full: WhenFull = WhenFull.IMPOSSIBLE
+    ) -> None:
         if len(gauges) < GAUGES_WORDS:
             raise BadRegion(f"{len(gauges)} words, which is too short")
         if gauges[_LAYOUT] != LAYOUT:
@@ -88,11 +101,14 @@ class Completions:
         self._region = region
         self._gauges = gauges
         self._doorbell = doorbell
+        self._when_full = when_full
         self._fence = Fence()
         self._lock = threading.Lock()  # one thread at a time reports
         self._promised = Beats.NEVER
         self._written = 0
         self._held = 0
+        self._accepted = 0
+        self._unrecorded = 0
 
     def offer(self, connections: int) -> None:
         """Says how many connections this worker would hold."""
@@ -114,6 +130,20 @@ class Completions:
         """How full the waiting line is, in thousandths of its limit."""
         return self._gauges[_PRESSURE]
 
+    def may_accept(self) -> bool:
+        """Whether the gate of a worker that accepts for itself is open."""
+        return self._gauges[_GATE] != 0
+
+    def note_accept(self) -> int:
+        """Counts a connection that this worker accepted; how many those are, ever. One thread at a time, before its claim."""
+        self._accepted += 1
+        self._region[_ACCEPTED] = self._accepted
+        return self._accepted
+
+    def unfinished(self) -> int:
+        """How many of the accepted connections are not over: no fewer, and for a moment more."""
+        return self._accepted - self._written - self._unrecorded
+
     def note_claim(self, now_ns: int) -> None:
         """Notes that a connection was claimed."""
         with self._lock:
@@ -129,7 +159,8 @@ class Completions:
             region[_HELD] = self._held
             region[_HEARTBEAT] = done_at_ns
             if self._written - self._gauges[_CONSUMED] >= self.places:
-                raise RingFull("the ring is full")
+                self._count_unrecorded()
+                return
             at = _RECORDS + RECORD_WORDS * (self._written & self.places - 1)
             region[at] = conn
             region[at + 1] = claimed_at_ns
@@ -144,6 +175,14 @@ class Completions:
             os.write(self._doorbell, _ONE_RING)
         except OSError:
             pass
+
+    def _count_unrecorded(self) -> None:
+        """Instead of a record. Nobody is rung for it: a ring that is full has rung."""
+        if self._when_full is WhenFull.IMPOSSIBLE:
+            raise RingFull("the ring is full")
+        self._unrecorded += 1
+        self._fence()  # who reads this count reads that of what was accepted
+        self._region[_UNRECORDED] = self._unrecorded
 
     def keep_marks(self) -> None:
         """Says that this worker keeps marks. Before the first one."""

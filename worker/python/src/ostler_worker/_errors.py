@@ -39,7 +39,7 @@ class NotOurs(ConnectError):
     def __init__(self, fd: int, what: str, problem: object) -> None:
         super().__init__(
             f"file descriptor {fd} is not ostler's {what} ({problem}): was this started by a worker, not by ostler, "
-            "or in another `handoff` mode than pass?"
+            "or in a `handoff` mode for other programs?"
         )
 
 
@@ -95,4 +95,4 @@ class MailboxFailed(NextError):
     """The kernel refused."""
 
     def __init__(self, problem: OSError) -> None:
-        super().__init__(f"cannot read the mailbox: {problem}")
+        super().__init__(f"cannot receive a connection: {problem}")

@@ -37,6 +37,9 @@ class Place(NamedTuple):
     region: int
     gauges: int
     doorbell: int
+    mailbox: int = MAILBOX_FD
+    listeners: int = 0
+    """How many it has, from `MAILBOX_FD` on; none where connections come in the mailbox."""
 
 
 def read_place(environment: Mapping[str, str]) -> Place:
@@ -64,13 +67,24 @@ def read_place(environment: Mapping[str, str]) -> Place:
             raise BadEnvironment("OSTLER_FDS", fds)
         return fd
 
+    beside = fd_named(fds, "mailbox")
     return Place(
         name=WorkerName(pool, int(numbers[1]), int(numbers[2])),
         control=descriptor("control"),
         region=descriptor("region"),
         gauges=descriptor("gauges"),
         doorbell=descriptor("doorbell"),
+        # Only beside listeners is it anywhere but in their place.
+        mailbox=MAILBOX_FD if beside is None else beside,
+        listeners=0 if beside is None else _listener_count(environment.get("LISTEN_FDS", ""), beside),
     )
+
+
+def _listener_count(value: str, mailbox: int) -> int:
+    count = int(value) if value.isascii() and value.isdecimal() else 0
+    if not 1 <= count <= mailbox - MAILBOX_FD:
+        raise BadEnvironment("LISTEN_FDS", value)
+    return count
 
 
 def fd_named(fds: str, name: str) -> Optional[int]:
@@ -83,24 +97,36 @@ def fd_named(fds: str, name: str) -> Optional[int]:
 
 
 def take_channel(fd: int, what: str) -> socket.socket:
-    """Takes over an inherited SEQPACKET socket. What turns out to be something else stays open: it is somebody else's.
-
-    It stays blocking, whatever the program has set as default: the flag belongs to the description, which the supervisor
-    shares.
-    """
-    default = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(None)
-    try:
-        channel = socket.socket(fileno=fd)
-    except OSError as problem:
-        raise NotOurs(fd, what, problem) from None
-    finally:
-        socket.setdefaulttimeout(default)
+    """Takes over an inherited SEQPACKET socket. What turns out to be something else stays open: it is somebody else's."""
+    channel = _adopt(fd, what)
     if channel.type != socket.SOCK_SEQPACKET:
         channel.detach()
         raise NotOurs(fd, what, "it is a socket of another type")
     os.set_inheritable(fd, False)
     return channel
+
+
+def take_listener(fd: int) -> socket.socket:
+    """Takes over an inherited listener. What turns out to be something else stays open."""
+    listener = _adopt(fd, "listener")
+    if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listener.detach()
+        raise NotOurs(fd, "listener", "it is a socket that does not listen")
+    os.set_inheritable(fd, False)
+    return listener
+
+
+def _adopt(fd: int, what: str) -> socket.socket:
+    """It stays blocking, whatever the program has set as default: the flag belongs to the description, which the supervisor
+    shares."""
+    default = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(None)
+    try:
+        return socket.socket(fileno=fd)
+    except OSError as problem:
+        raise NotOurs(fd, what, problem) from None
+    finally:
+        socket.setdefaulttimeout(default)
 
 
 def take_descriptor(fd: int, what: str) -> int:

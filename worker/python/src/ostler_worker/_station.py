@@ -12,6 +12,7 @@ from typing import Callable, Final, Optional
 
 from ._completions import Beats, Completions, Outcome, RingFull
 from ._control import Control
+from ._listeners import Listeners
 from ._marks import MarkBook
 from ._place import WorkerName
 from ._report import say
@@ -39,6 +40,7 @@ class Station:
         completions: Completions,
         reserve: Reserve,
         welcome: Welcome,
+        listeners: Optional[Listeners] = None,
     ) -> None:
         self.name: Final = name
         self.concurrency: Final = welcome.concurrency
@@ -46,6 +48,8 @@ class Station:
         self.beat_every_s: Final = _beat_every_s(welcome.heartbeat_ms)
         # Its description is shared with the supervisor: it stays blocking.
         self.mailbox: Final = mailbox
+        self.listeners: Final = listeners
+        """Where connections come from in a pool whose workers accept for themselves: then the mailbox only ends."""
         self.control: Final = control
         self.completions: Final = completions
         self.marks: Final = MarkBook(completions) if welcome.marks_are_read else None
@@ -121,6 +125,8 @@ class Station:
         except RingFull as problem:
             say(f"cannot report the end of conn=c{conn}: {problem}, so the supervisor has lost count; leaving")
             self.leave(Stage.LEAVING)
+        if self.listeners is not None:
+            self.listeners.stir()  # a place is free
 
     def leave_behind(self, end: Callable[[], None]) -> None:
         """Gives the end of a connection that nobody holds any more to the watching thread.

@@ -32,6 +32,14 @@ _FAMILIES: Final = {1: socket.AF_UNIX, 4: socket.AF_INET, 6: socket.AF_INET6}
 _LISTENERS: Final[dict[int, Family]] = {family.value: family for family in Family}
 
 
+def family_of(listener: socket.socket) -> Family:
+    """The address family of a listener; `OSError` when it is of none that ostler listens on."""
+    for number, family in _FAMILIES.items():
+        if listener.family == family:
+            return _LISTENERS[number]
+    raise OSError(f"a listener of the address family {listener.family!s}")
+
+
 class Peer(NamedTuple):
     """Who connected, as the kernel recorded it at connect time (Unix sockets only, `SO_PEERCRED`)."""
 

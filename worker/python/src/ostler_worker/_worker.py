@@ -9,12 +9,14 @@ import time
 from typing import TYPE_CHECKING, AsyncIterator, Awaitable, Callable, Iterator, Optional, Union
 
 from . import _control, _signals, _watch
+from ._accept import Accepts
 from ._claim import Claims, Received, Word
-from ._completions import BadRegion, Completions
+from ._completions import BadRegion, Completions, WhenFull
 from ._connection import Connection
 from ._errors import ConnectedAlready, NoReserve, NotMainThread, NotOurs
+from ._listeners import Listeners
 from ._memory import map_gauges, map_region
-from ._place import MAILBOX_FD, Place, WorkerName, read_place, take_channel, take_descriptor
+from ._place import MAILBOX_FD, Place, WorkerName, read_place, take_channel, take_descriptor, take_listener
 from ._reserve import Reserve
 from ._station import Station
 from ._ticket import Ticket
@@ -39,7 +41,8 @@ def connect() -> Worker:
     if not _connected.acquire(blocking=False):
         raise ConnectedAlready
     show(place.name, Doing.STARTING)
-    mailbox = take_channel(MAILBOX_FD, "mailbox")
+    mailbox = take_channel(place.mailbox, "mailbox")
+    sockets = [take_listener(fd) for fd in range(MAILBOX_FD, MAILBOX_FD + place.listeners)]
     control = _control.Control(take_channel(place.control, "control channel"))
     completions = _share_memory(place)
     told, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -49,8 +52,11 @@ def connect() -> Worker:
     except OSError as problem:
         raise NoReserve(problem) from None
     welcome = _control.greet(control, _control.WELCOME_TIMEOUT_S)
-    station = Station(place.name, mailbox, control, completions, reserve, welcome)
-    station.wake_to_beat()
+    # Behind the greeting: whoever is seen to wait at a listener before that passes for a program without the library.
+    listeners = _wait_at(sockets, mailbox)
+    station = Station(place.name, mailbox, control, completions, reserve, welcome, listeners)
+    if listeners is None:
+        station.wake_to_beat()
     _watch.start(station, told, tell)
     return Worker(station)
 
@@ -60,7 +66,8 @@ class Worker:
 
     def __init__(self, station: Station) -> None:
         self._station = station
-        self._claims = Claims(station)
+        listeners = station.listeners
+        self._claims: Claims = Claims(station) if listeners is None else Accepts(station, listeners)
 
     @property
     def name(self) -> WorkerName:
@@ -128,6 +135,16 @@ class Worker:
         return stream, claimed.ticket, claimed_at_ns, self._station
 
 
+def _wait_at(sockets: list[socket.socket], mailbox: socket.socket) -> Optional[Listeners]:
+    """None where connections come in the mailbox."""
+    if not sockets:
+        return None
+    try:
+        return Listeners(sockets, mailbox)
+    except OSError as problem:
+        raise NotOurs(MAILBOX_FD, "listener", problem) from None
+
+
 def _share_memory(place: Place) -> Completions:
     """Maps the shared memory; its descriptors are not needed after that."""
     maps = []
@@ -138,6 +155,7 @@ def _share_memory(place: Place) -> Completions:
             raise NotOurs(fd, what, problem) from None
         os.close(fd)
     try:
-        return Completions(maps[0], maps[1], take_descriptor(place.doorbell, "doorbell"))
+        when_full = WhenFull.COUNTED if place.listeners else WhenFull.IMPOSSIBLE
+        return Completions(maps[0], maps[1], take_descriptor(place.doorbell, "doorbell"), when_full)
     except BadRegion as problem:
         raise NotOurs(place.gauges, "gauges", problem) from None

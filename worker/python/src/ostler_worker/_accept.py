@@ -1,0 +1,79 @@
+"""Accepts connections where the pool's listeners are given to its workers (`handoff = "listen"`).
+
+    place free, gate open? ── no ──► rest, look again                      (at least every 250 ms, both)
+        │ yes
+        ▼
+    wait ── the mailbox has ended ──► drained
+        └── somebody may be there ──► accept ── count it ──► a connection
+
+How many it may hold nobody else knows here, so that is looked at too: what was accepted and is not over has a place.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Union
+
+from ._claim import BLOCK, Claims, Look, Received, Word
+from ._listeners import GATE_EVERY_S, Accepted, Listeners, Refusal
+from ._stage import Stage
+from ._station import Station
+from ._ticket import Ticket
+
+
+class Accepts(Claims):
+    """Who accepts for a worker."""
+
+    look_every_s: Optional[float] = GATE_EVERY_S
+
+    def __init__(self, station: Station, listeners: Listeners) -> None:
+        super().__init__(station)
+        self._listeners = listeners
+        self._completions = station.completions
+        self._wait_s = min(station.beat_every_s or GATE_EVERY_S, GATE_EVERY_S)
+        station.stage.when_left_serving(listeners.stir)
+
+    def fileno(self) -> int:
+        return self._listeners.fileno()
+
+    def _look(self, wait: int) -> Look:
+        stage = self._station.stage.get()
+        if stage is Stage.DRAINING:
+            return Word.END  # who waits in the kernel's queue is everybody's
+        is_orphaned = stage is Stage.ORPHANED
+        if not is_orphaned and not self._completions.may_accept():
+            return Word.END if self._station.is_draining() else self._rest(wait)
+        if self._completions.unfinished() >= self._station.concurrency:
+            return self._rest(wait)
+        if wait == BLOCK and not is_orphaned:
+            self._listeners.wait(self._wait_s)
+            if self._station.stage.get() is not stage or not self._completions.may_accept():
+                return Word.CLOSED  # while it waited: another look tells what that means
+        accepted = self._accept()
+        if isinstance(accepted, Accepted):
+            return self._counted(accepted)
+        if accepted is Refusal.NO_DESCRIPTOR:
+            return Word.STARVED
+        # The mailbox's end comes before the word that says the same, and what waits at it is not woken again.
+        return Word.END if is_orphaned or self._station.is_draining() else Word.NOTHING
+
+    def _rest(self, wait: int) -> Word:
+        if wait == BLOCK:
+            self._listeners.rest(self._wait_s)
+        return Word.CLOSED
+
+    def _accept(self) -> Union[Accepted, Refusal]:
+        first = self._listeners.accept()
+        if first is not Refusal.NO_DESCRIPTOR:
+            return first
+        self._station.reserve.lend()
+        try:
+            return self._listeners.accept()
+        finally:
+            self._station.reserve.take_back()
+
+    def _counted(self, accepted: Accepted) -> Received:
+        """Counts before anybody can say that it is over. Who is killed in between has lost one that nobody counts."""
+        conn = self._completions.note_accept()
+        return Received(
+            accepted.fd, Ticket(conn, accepted.listener, accepted.family, accepted.at_ns, accepted.peer)
+        )
