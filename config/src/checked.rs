@@ -297,6 +297,8 @@ pub struct Reload {
     pub canary: Canary,
     /// A new worker whose life ends this soon after READY undoes the reload.
     pub probation: Duration,
+    /// How the workers of a generation come into being.
+    pub template: Template,
 }
 
 /// How many slots of a pool change their worker at a time.
@@ -319,6 +321,15 @@ impl Surge {
         }
         .clamp(1, workers.max(1))
     }
+}
+
+/// How the workers of a generation come into being.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Template {
+    /// One process executes the command, loads everything, and forks them.
+    Used,
+    /// Each executes the command itself.
+    Unused,
 }
 
 /// Whether one new worker goes ahead of the others.

@@ -50,6 +50,34 @@ pub(crate) fn scaled_in_time(target_delay: Duration, timeout: Duration) -> Optio
     })
 }
 
+/// A program can only be asked to fork workers by what it is spoken with, and only if it has something to load.
+pub(crate) fn loads_in_a_template(handoff: Handoff, program: &Program) -> Option<Fault> {
+    match (handoff, program) {
+        (Handoff::Accept, _) => Some(Fault::new(
+            "a program that knows nothing of ostler cannot be a template",
+            "with `accept` nobody could ask it to fork",
+            "remove it, or write handoff = \"pass\" for a program that is built on ostler's library",
+        )),
+        (Handoff::Listen, _) => Some(Fault::new(
+            "a program that accepts for itself cannot be a template",
+            "with `listen` its workers begin with the listeners that they have at their start",
+            "remove it, or write handoff = \"pass\" for a program that is built on ostler's library",
+        )),
+        (Handoff::Stdio, _) => Some(Fault::new(
+            "a program that knows nothing of ostler cannot be a template",
+            "with `stdio` there is a process for each connection, and nothing that stays loaded",
+            "remove it, or write handoff = \"pass\" for a program that is built on ostler's library",
+        )),
+        (Handoff::Pass, Program::Hello) => Some(Fault::new(
+            "the built-in hello server cannot be a template",
+            "it loads nothing",
+            "remove it, or add a command whose program calls `Template::run` (Rust) or `ostler_worker.template` (Python)",
+        )),
+        // That a pipeline is nothing for `pass` is said of the command.
+        (Handoff::Pass, Program::Command(_) | Program::Pipeline(_)) => None,
+    }
+}
+
 /// A worker that ignores TERM must be killed before the whole stop is over.
 pub(crate) fn kill_within_stop(kill_after: Duration, stop_timeout: Duration) -> Option<Fault> {
     (kill_after > stop_timeout).then(|| {

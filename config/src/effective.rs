@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use crate::check::shown_limit;
 use crate::checked::{
     Bound, Canary, Config, Farewell, Hooks, Inherit, NewPrivileges, Overflow, Pool, Process, Program, Range,
-    Supervisor, Surge, Workers,
+    Supervisor, Surge, Template, Workers,
 };
 use crate::combine::without_line;
 use crate::duration::format_duration;
@@ -143,6 +143,7 @@ fn life(out: &mut String, pool: &Pool) {
         ("surge", Some(surge)),
         ("canary", Some((reload.canary == Canary::Sent).to_string())),
         ("probation", Some(quoted(&format_duration(reload.probation)))),
+        ("template", Some((reload.template == Template::Used).to_string())),
     ];
     table(out, "pool.NAME.reload", &reload);
     let drain = [

@@ -8,7 +8,7 @@ use ostler_shared::PoolName;
 
 use crate::address::{Lookup, parse_address, resolve_socket_path, system_lookup};
 use crate::check::{concurrency_of, default_pool, default_supervisor, recall_after_of};
-use crate::checked::{Address, Config, Handoff, Pool, Program, Workers};
+use crate::checked::{Address, Config, Handoff, Pool, Program, Template, Workers};
 use crate::clash::{Apart, clash};
 use crate::combine;
 use crate::keys;
@@ -161,6 +161,12 @@ fn apply_to_pool(pool: &mut Pool, flags: &Flags, dir: &Path, lookup: Lookup) -> 
     fit_program(pool)?;
     if let Some(fault) = combine::unmodified(pool.handoff, &pool.program, &pool.process, &pool.listen) {
         return Err(said_of("--handoff", fault));
+    }
+    if let (Template::Used, Some(fault)) =
+        (pool.reload.template, combine::loads_in_a_template(pool.handoff, &pool.program))
+    {
+        let message = format!("reload.template of the file: {}", fault.message);
+        return Err(said_of("--handoff", Fault { message, ..fault }));
     }
     Ok(())
 }

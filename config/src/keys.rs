@@ -187,7 +187,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("pool.NAME.reload.surge", r#"surge = "25%""#, "1"),
     key("pool.NAME.reload.canary", "canary = false", "true"),
     key("pool.NAME.reload.probation", r#"probation = "10s""#, r#""0s""#),
-    not_yet("pool.NAME.reload.template"),
+    key("pool.NAME.reload.template", "template = true", "false"),
     key("pool.NAME.drain.timeout", r#"timeout = "30s""#, r#""30s""#),
     key("pool.NAME.drain.kill_after", r#"kill_after = "5s""#, r#""5s""#),
     key("pool.NAME.drain.signal", r#"signal = "TERM""#, r#""TERM""#),

@@ -6,6 +6,7 @@
 //! OSTLER_WORKER=3.7            slot.generation
 //! OSTLER_FDS=control:4,region:5,gauges:6,doorbell:7
 //!                              ostler's own descriptors by name; unknown names are ignored
+//! OSTLER_TEMPLATE=1            this process is to load everything and to fork workers
 //! ```
 //! The mailbox is always descriptor 3 in a `pass` pool. Where workers accept for themselves (`listen`), the listeners are 3 and
 //! above, as `LISTEN_FDS` counts them, ours come after them, and the mailbox is named: nothing comes in it but its end.
@@ -33,6 +34,9 @@ pub const POOL: &str = "OSTLER_POOL";
 pub const WORKER: &str = "OSTLER_WORKER";
 /// `name:number` pairs, separated by commas.
 pub const FDS: &str = "OSTLER_FDS";
+
+/// Present where a process is a template; its value is 1.
+pub const TEMPLATE: &str = "OSTLER_TEMPLATE";
 
 /// `device:inode` of the mailbox, decimal.
 pub const MAILBOX: &str = "OSTLER_MAILBOX";

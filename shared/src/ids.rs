@@ -4,6 +4,7 @@
 //! deliberately absent: it is an address, reused by the kernel, and stays in the driver.
 
 use std::fmt;
+use std::num::ParseIntError;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -54,9 +55,22 @@ impl fmt::Display for WorkerId {
     }
 }
 
+impl SlotNo {
+    /// Where a name has a template's in place of a slot: a template is in none. No pool has so many.
+    pub const TEMPLATE: SlotNo = SlotNo(u32::MAX);
+}
+
 impl fmt::Display for SlotNo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        if *self == SlotNo::TEMPLATE { f.write_str("template") } else { write!(f, "{}", self.0) }
+    }
+}
+
+impl FromStr for SlotNo {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        if text == "template" { Ok(SlotNo::TEMPLATE) } else { text.parse().map(SlotNo) }
     }
 }
 
@@ -139,5 +153,14 @@ mod tests {
     fn a_worker_is_called_pool_slot_generation() {
         let name = WorkerName { pool: "web".parse().unwrap(), slot: SlotNo(3), generation: Generation(7) };
         assert_eq!(name.to_string(), "web/3.7");
+    }
+
+    #[test]
+    fn a_template_has_a_word_in_place_of_a_slot() {
+        let name = WorkerName { pool: "web".parse().unwrap(), slot: SlotNo::TEMPLATE, generation: Generation(7) };
+        assert_eq!(name.to_string(), "web/template.7");
+        for slot in [SlotNo::TEMPLATE, SlotNo(3)] {
+            assert_eq!(slot.to_string().parse(), Ok(slot));
+        }
     }
 }

@@ -112,6 +112,45 @@ pub fn send_frame(control: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> {
     .map(|_sent| ()) // SEQPACKET: whole or not at all
 }
 
+/// Sends one frame with descriptors on a control channel. Never waits.
+///
+/// # Errors
+/// As [`hand_off`].
+pub fn send_frame_with(control: BorrowedFd<'_>, frame: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    retry_interrupted(|| msg::send_with_fds(control, frame, fds))
+}
+
+/// What came out of a control channel that may carry descriptors.
+#[derive(Debug)]
+pub struct FrameWith {
+    /// Bytes in the buffer; 0, without descriptors, is the end.
+    pub len: usize,
+    /// The descriptors that came along, in order.
+    pub fds: Vec<OwnedFd>,
+    /// Whether all of them arrived: this process may have had no number free.
+    pub arrived: Arrived,
+}
+
+/// Whether all descriptors of a message arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrived {
+    /// They did.
+    All,
+    /// Some were lost.
+    Some,
+}
+
+/// Receives one frame and its descriptors from a control channel into `buffer`, as [`recv_frame`] does.
+///
+/// # Errors
+/// As [`recv_frame`].
+pub fn recv_frame_with(control: BorrowedFd<'_>, buffer: &mut [u8], wait: Wait) -> io::Result<FrameWith> {
+    let flags = if wait == Wait::Not { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
+    let message = retry_interrupted(|| msg::recv(control, buffer, flags.bits()))?;
+    let arrived = if message.fds_truncated { Arrived::Some } else { Arrived::All };
+    Ok(FrameWith { len: message.len, fds: message.fds, arrived })
+}
+
 /// Receives one frame from a control channel into `buffer`; descriptors that came along are closed by the kernel.
 ///
 /// Returns the frame's length; 0 is the end. A frame longer than the buffer is reported with the buffer's full

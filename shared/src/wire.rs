@@ -9,6 +9,8 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::SlotNo;
+
 /// The protocol between supervisor and worker; the value of `OSTLER_PROTOCOL`.
 pub const PROTOCOL: u16 = 1;
 /// First byte of every frame: the version of the encoding.
@@ -33,6 +35,21 @@ pub enum ToWorker {
         /// Comes back in the answer.
         nonce: u64,
     },
+    /// To a template: fork a worker. The descriptors of its place travel with the frame, as [`FORK_DESCRIPTORS`] lists them.
+    Fork(Fork),
+}
+
+/// What travels with [`ToWorker::Fork`], in this order: mailbox, control channel, region, gauges, doorbell, standard output,
+/// standard error.
+pub const FORK_DESCRIPTORS: usize = 7;
+
+/// A worker that a template is to fork.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// Comes back in the answer.
+    pub request: u64,
+    /// The slot that the worker is for; its generation is the template's.
+    pub slot: SlotNo,
 }
 
 /// What a worker learns about its place.
@@ -75,6 +92,35 @@ pub enum ToSupervisor {
     },
     /// The programs that served a connection have ended; sent before its completion.
     Programs(Programs),
+    /// Instead of Hello, from a process that was started as a template (`OSTLER_TEMPLATE`).
+    Template(Hello),
+    /// From a template: everything is loaded; workers can be forked.
+    Loaded,
+    /// From a template: a worker was forked, and is the supervisor's child by now.
+    Forked {
+        /// That of [`Fork`].
+        request: u64,
+        /// The worker's process, as the supervisor sees it.
+        pid: u32,
+    },
+    /// From a template: no worker was forked.
+    NotForked {
+        /// That of [`Fork`].
+        request: u64,
+        /// Whose fault that is.
+        why: NoFork,
+        /// What went wrong, for the log; at most [`TEXT_MAX`] bytes.
+        text: String,
+    },
+}
+
+/// Why a template forks no worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoFork {
+    /// The system gives no process or descriptor; later it may.
+    Shortage,
+    /// This process can't be copied, and will not be able to: it has started threads.
+    Unfit,
 }
 
 /// How the programs ended that served a connection, in their order.
@@ -180,6 +226,27 @@ pub fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, BadFrame> {
     }
 }
 
+impl ToSupervisor {
+    /// Refuses a frame in which something breaks its limit.
+    ///
+    /// # Errors
+    /// [`BadFrame::TextTooLong`], [`BadFrame::TooManyPrograms`].
+    pub fn checked(self) -> Result<ToSupervisor, BadFrame> {
+        match self {
+            ToSupervisor::NotForked { text, .. } if text.len() > TEXT_MAX => Err(BadFrame::TextTooLong(text.len())),
+            ToSupervisor::Hello(hello) => hello.checked().map(ToSupervisor::Hello),
+            ToSupervisor::Template(hello) => hello.checked().map(ToSupervisor::Template),
+            ToSupervisor::Programs(programs) => programs.checked().map(ToSupervisor::Programs),
+            ToSupervisor::Ready
+            | ToSupervisor::Draining
+            | ToSupervisor::Pong { .. }
+            | ToSupervisor::Loaded
+            | ToSupervisor::Forked { .. }
+            | ToSupervisor::NotForked { .. } => Ok(self),
+        }
+    }
+}
+
 impl Hello {
     /// Refuses an introduction that breaks a limit.
     ///
@@ -210,12 +277,19 @@ mod tests {
     fn the_frames_are_these_bytes() {
         let ends = [(70, End::Code(0)), (71, End::Signal(9)), (0, End::NotStarted(2))];
         let ends = ends.map(|(pid, end)| ProgramEnd { pid, end }).to_vec();
-        let golden_to_supervisor: [(ToSupervisor, &[u8]); 5] = [
+        let golden_to_supervisor: [(ToSupervisor, &[u8]); 9] = [
             (ToSupervisor::Hello(Hello { protocol: 1, library: "py".into() }), &[1, 0, 1, 2, b'p', b'y']),
             (ToSupervisor::Ready, &[1, 1]),
             (ToSupervisor::Draining, &[1, 2]),
             (ToSupervisor::Pong { nonce: 7 }, &[1, 3, 7]),
             (ToSupervisor::Programs(Programs { conn: 5, ends }), &[1, 4, 5, 3, 70, 0, 0, 71, 1, 18, 0, 2, 4]),
+            (ToSupervisor::Template(Hello { protocol: 1, library: "py".into() }), &[1, 5, 1, 2, b'p', b'y']),
+            (ToSupervisor::Loaded, &[1, 6]),
+            (ToSupervisor::Forked { request: 300, pid: 200 }, &[1, 7, 0xac, 2, 0xc8, 1]),
+            (
+                ToSupervisor::NotForked { request: 7, why: NoFork::Unfit, text: "no".into() },
+                &[1, 8, 7, 1, 2, b'n', b'o'],
+            ),
         ];
         for (message, bytes) in golden_to_supervisor {
             assert_eq!(encode(&message).unwrap(), bytes, "{message:?}");
@@ -223,10 +297,11 @@ mod tests {
         }
         let welcome =
             Welcome { protocol: 1, concurrency: 4, drain_timeout_ms: 30_000, heartbeat_ms: 30_000, marks: Marks::Read };
-        let golden_to_worker: [(ToWorker, &[u8]); 3] = [
+        let golden_to_worker: [(ToWorker, &[u8]); 4] = [
             (ToWorker::Welcome(welcome), &[1, 0, 1, 4, 0xb0, 0xea, 1, 0xb0, 0xea, 1, 1]),
             (ToWorker::Drain, &[1, 1]),
             (ToWorker::Ping { nonce: 7 }, &[1, 2, 7]),
+            (ToWorker::Fork(Fork { request: 300, slot: SlotNo(3) }), &[1, 3, 0xac, 2, 3]),
         ];
         for (message, bytes) in golden_to_worker {
             assert_eq!(encode(&message).unwrap(), bytes, "{message:?}");
@@ -258,6 +333,8 @@ mod tests {
     fn a_text_over_its_limit_is_refused() {
         let hello = Hello { protocol: 1, library: "x".repeat(TEXT_MAX + 1) };
         assert_eq!(hello.checked(), Err(BadFrame::TextTooLong(TEXT_MAX + 1)));
+        let excuse = ToSupervisor::NotForked { request: 1, why: NoFork::Shortage, text: "x".repeat(TEXT_MAX + 1) };
+        assert_eq!(excuse.checked(), Err(BadFrame::TextTooLong(TEXT_MAX + 1)));
         let enormous = ToSupervisor::Hello(Hello { protocol: 1, library: "x".repeat(FRAME_MAX) });
         assert!(matches!(encode(&enormous), Err(BadFrame::TooLong(_))));
     }

@@ -12,8 +12,8 @@ use nix::sys::signal::Signal;
 use ostler_config::checked::{Handoff, Ready};
 use ostler_config::format_duration;
 use ostler_pool::{
-    Answer, Cause, Ended, Exit, Failure, Note, PoolSnapshot, PoolState, Rescaled, Setback, SetbackStage, Shed, Step,
-    StopCount, Urgency, Wear, What, WorkerState,
+    Answer, Cause, Ended, Exit, FORK_TIMEOUT, Failure, Note, PoolSnapshot, PoolState, Rescaled, Setback, SetbackStage,
+    Shed, Step, StopCount, Urgency, Wear, What, WorkerState,
 };
 use ostler_shared::{Generation, PoolName, WorkerId, WorkerName};
 use tracing::{debug, error, info, warn};
@@ -30,6 +30,9 @@ pub(crate) type Epitaphs = BTreeMap<WorkerId, Vec<String>>;
 pub(crate) fn note(note: &Note, epitaphs: &Epitaphs) {
     match note {
         Note::Ready { worker, took, .. } => info!(%worker, took = %format_duration(round(*took)), "ready"),
+        Note::TemplateReady { template, took } => {
+            info!(worker = %template, took = %format_duration(round(*took)), "has loaded, and forks workers");
+        }
         Note::Leaves { worker, cause } => leaves(worker, *cause),
         Note::Escalated { worker, step } => escalated(worker, *step),
         // Said by `died`, with what the driver knows.
@@ -269,6 +272,11 @@ fn leaves(worker: &WorkerName, cause: Cause) {
         Cause::Recycled { why } => info!(%worker, "drains: {}, and its successor is ready", wear(why)),
         Cause::NotNeeded => info!(%worker, "stops: what it was to replace stays for now"),
         Cause::NeverReady => warn!(%worker, "was not ready in time; see start.ready_timeout"),
+        Cause::NoAnswer => warn!(
+            %worker, "was asked for a worker and does not answer within {}; it is killed, and another takes its place",
+            format_duration(FORK_TIMEOUT)
+        ),
+        Cause::Unfit => warn!(%worker, "can't fork workers any more; another takes its place"),
         Cause::Misbehaved | Cause::Silent | Cause::Overdue => {}
         Cause::Leaves => info!(%worker, "leaves by itself"),
         // Its end follows, and says more.
@@ -529,6 +537,15 @@ pub(crate) fn plain(failure: &Failure) -> String {
         What::Exec(why) | What::Spawn(why) => format!("{who}{why}"),
         What::Misbehaved(how) => format!("{who}broke the protocol: it {how}"),
         What::HungUp => format!("{who}closed its control channel before it was ready"),
+        What::NeverLoaded(timeout) => format!(
+            "{who}had not loaded everything within {} (slow to load? raise start.ready_timeout; \
+             not built to be a template? remove reload.template)",
+            format_duration(*timeout)
+        ),
+        What::NoAnswer(timeout) => {
+            format!("{who}did not answer for {} when it was asked for a worker", format_duration(*timeout))
+        }
+        What::Unfit(why) => format!("{who}can't fork workers: {why}"),
         What::Silent(silence) => format!("{who}did not move for {}", format_duration(round(*silence))),
         What::Overdue(conn, age) => {
             format!("{who}was at one request for {} (conn={conn})", format_duration(round(*age)))

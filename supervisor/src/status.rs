@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ostler_config::checked::Handoff;
 use ostler_pool::{
-    Exit, Moment, PoolNo, PoolSnapshot, PoolState, Quantile, ReloadOutcome, Tells, WorkerSnapshot, WorkerState,
+    Exit, Moment, PoolNo, PoolSnapshot, PoolState, Quantile, ReloadOutcome, Tells, TemplateSnapshot, WorkerSnapshot,
+    WorkerState,
 };
 use ostler_shared::WorkerId;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,7 @@ struct PoolStatus {
     service_ms: QuantileStatus,
     reload: ReloadStatus,
     workers: Vec<WorkerStatus>,
+    templates: Vec<TemplateStatus>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,6 +114,17 @@ struct WorkerStatus {
     last_exit: Option<ExitStatus>,
     says: Option<String>,
     estimated: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct TemplateStatus {
+    generation: u32,
+    id: u64,
+    pid: Option<i32>,
+    state: String,
+    forked: u64,
+    age_s: f64,
+    rss_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -184,6 +197,20 @@ fn pool_status(facts: &Facts<'_>, pool: &PoolSnapshot) -> PoolStatus {
         service_ms: quantiles(pool.service),
         reload: ReloadStatus { last: last.to_owned(), reason, generation: pool.generation.0 },
         workers,
+        templates: pool.templates.iter().map(|template| template_status(facts, template)).collect(),
+    }
+}
+
+fn template_status(facts: &Facts<'_>, template: &TemplateSnapshot) -> TemplateStatus {
+    let pid = (facts.process)(template.id).map(|process| process.pid);
+    TemplateStatus {
+        generation: template.generation.0,
+        id: template.id.0,
+        pid,
+        state: worker_state(template.state).to_owned(),
+        forked: template.forked,
+        age_s: seconds(template.age),
+        rss_bytes: pid.and_then(resident_bytes),
     }
 }
 
@@ -355,6 +382,7 @@ fn pool_lines(pool: &PoolStatus) -> Vec<String> {
         lines.push(worker_line(pool, worker));
         lines.extend(worker.says.iter().map(|says| clipped(&format!("    says: {says}"))));
     }
+    lines.extend(pool.templates.iter().map(template_line));
     lines
 }
 
@@ -369,6 +397,19 @@ fn worker_line(pool: &PoolStatus, worker: &WorkerStatus) -> String {
         shown(worker.done),
         worker.rss_bytes.map_or_else(dash, |bytes| format!("{:.1}M", bytes as f64 / 1024.0 / 1024.0)),
         worker.restarts,
+    )
+}
+
+fn template_line(template: &TemplateStatus) -> String {
+    let dash = || "-".to_owned();
+    format!(
+        "  {:<14} {:>8} {:<9} {:>9} {:>10} {:>8}",
+        format!("template.{}", template.generation),
+        template.pid.map_or_else(dash, |pid| pid.to_string()),
+        template.state,
+        "",
+        format!("{} forked", template.forked),
+        template.rss_bytes.map_or_else(dash, |bytes| format!("{:.1}M", bytes as f64 / 1024.0 / 1024.0)),
     )
 }
 

@@ -45,6 +45,26 @@ pub fn leaky(each: u64, most: u64) -> Vec<String> {
     vec![path("leaky"), each.to_string(), most.to_string()]
 }
 
+/// The command of a program that is built to be a template: where it writes down that it loads, and what else it is told.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn templated(journal: &Path, more: &[&str]) -> Vec<String> {
+    let more = more.iter().map(|word| (*word).to_owned());
+    [path("templated"), journal.display().to_string()].into_iter().chain(more).collect()
+}
+
+/// The command of a template that breaks the protocol in one way.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn hostile_template(mode: &str) -> Vec<String> {
+    let script = format!("exec {} {mode} <&4", path("hostile_template"));
+    vec!["/bin/sh".to_owned(), "-c".to_owned(), script]
+}
+
 /// The same as `slow_start` with async handlers, on two threads.
 ///
 /// # Panics
@@ -74,6 +94,20 @@ pub fn python_hello(mode: &str, ms: u64) -> Vec<String> {
         .map(|path| path.display().to_string())
         .into_iter()
         .chain([mode.to_owned(), ms.to_string()])
+        .collect()
+}
+
+/// The same, loaded in a template: where it writes down that it loads, and what else it is told.
+///
+/// # Panics
+/// When there is no interpreter that has the package.
+#[must_use]
+pub fn python_templated(mode: &str, journal: &Path, more: &[&str]) -> Vec<String> {
+    let program = place::workspace().join("tests/programs/python/templated.py");
+    [place::python(), program, mode.into(), journal.to_owned()]
+        .map(|path| path.display().to_string())
+        .into_iter()
+        .chain(more.iter().map(|word| (*word).to_owned()))
         .collect()
 }
 

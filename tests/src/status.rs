@@ -108,6 +108,28 @@ pub struct Pool {
     pub reload: Reload,
     /// All of them.
     pub workers: Vec<Worker>,
+    /// Those that fork workers; the contract's example has none.
+    #[serde(default)]
+    pub templates: Vec<Template>,
+}
+
+/// One template.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Template {
+    /// The generation that it forks workers of.
+    pub generation: u32,
+    /// Its identity.
+    pub id: u64,
+    /// Its process.
+    pub pid: Option<i32>,
+    /// How it is.
+    pub state: WorkerState,
+    /// Workers that it has forked.
+    pub forked: u64,
+    /// Seconds since its start.
+    pub age_s: f64,
+    /// Resident memory.
+    pub rss_bytes: Option<u64>,
 }
 
 /// What is not measured is null: here it is 0, and a test that cares looks at the JSON.

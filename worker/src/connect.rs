@@ -112,6 +112,41 @@ impl Worker {
     }
 }
 
+/// What a template was given, on the numbers on which a worker has the same.
+#[derive(Debug)]
+pub(crate) struct TemplatePost {
+    pub(crate) name: WorkerName,
+    control: OwnedFd,
+    /// For nothing but to keep the numbers from others.
+    placeholders: Vec<OwnedFd>,
+}
+
+impl TemplatePost {
+    /// Takes what this process was started with. From now on children that it executes don't get it.
+    pub(crate) fn inherit() -> Result<TemplatePost, ConnectError> {
+        let place = Place::read(|name| env::var(name).ok())?;
+        if CONNECTED.load(Ordering::SeqCst) {
+            return Err(ConnectError::Again);
+        }
+        let control = inherit(place.control, "control channel", is_seqpacket)?.0;
+        let others =
+            [(MAILBOX_FD, "mailbox"), (place.region, "region"), (place.gauges, "gauges"), (place.doorbell, "doorbell")];
+        let others = others.into_iter().map(|(fd, what)| inherit(fd, what, |_| Ok(())).map(|(fd, ())| fd));
+        Ok(TemplatePost { name: place.name, control, placeholders: others.collect::<Result<_, _>>()? })
+    }
+
+    pub(crate) fn control(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
+
+    /// Leaves the descriptors open and owned by nobody: in a worker that is forked, others take their numbers.
+    pub(crate) fn leave_in_place(self) {
+        for fd in self.placeholders.into_iter().chain([self.control]) {
+            let _left_open = fd.into_raw_fd();
+        }
+    }
+}
+
 /// What the environment says.
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
@@ -134,7 +169,7 @@ impl Place {
         let pool = known(POOL, &variable, |pool| pool.parse().ok())?;
         let (slot, generation) = known(WORKER, &variable, |place| {
             let (slot, generation) = place.split_once('.')?;
-            Some((SlotNo(slot.parse().ok()?), Generation(generation.parse().ok()?)))
+            Some((slot.parse::<SlotNo>().ok()?, Generation(generation.parse().ok()?)))
         })?;
         let descriptor = |name: &str| known(FDS, &variable, |fds| fd_named(fds, name).filter(|fd| *fd >= CONTROL_FD));
         // Only beside listeners is it anywhere but in their place.

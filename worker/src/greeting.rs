@@ -40,14 +40,27 @@ pub enum GreetingError {
 
 /// Says Hello and waits for the Welcome, at most `longest`.
 pub(crate) fn greet(control: &Control, longest: Duration) -> Result<Welcome, GreetingError> {
+    introduce(control, &ToSupervisor::Hello(hello()), longest)
+}
+
+/// As [`greet`], for a template.
+pub(crate) fn introduce_template(control: &Control, longest: Duration) -> Result<Welcome, GreetingError> {
+    introduce(control, &ToSupervisor::Template(hello()), longest)
+}
+
+fn hello() -> Hello {
+    Hello { protocol: PROTOCOL, library: LIBRARY.to_owned() }
+}
+
+fn introduce(control: &Control, hello: &ToSupervisor, longest: Duration) -> Result<Welcome, GreetingError> {
     let deadline = Instant::now() + longest;
-    control.send(&ToSupervisor::Hello(Hello { protocol: PROTOCOL, library: LIBRARY.to_owned() }));
+    control.send(hello);
     loop {
         match control.hear() {
             Heard::Frame(ToWorker::Welcome(welcome)) => return checked(welcome),
             Heard::Frame(ToWorker::Ping { nonce }) => control.send(&ToSupervisor::Pong { nonce }),
-            // The mailbox says the same, and for longer.
-            Heard::Frame(ToWorker::Drain) => {}
+            // The mailbox says the same, and for longer. And a template is asked for workers when it has loaded.
+            Heard::Frame(ToWorker::Drain | ToWorker::Fork(_)) => {}
             Heard::Unknown => return Err(GreetingError::Nonsense("it is not a frame of this protocol")),
             Heard::Gone => return Err(GreetingError::Closed),
             Heard::Nothing => wait_until(control, deadline)?,

@@ -27,6 +27,10 @@
 //! With the feature `tokio` the handlers are async and one worker holds thousands of connections: see the module
 //! `tokio`.
 //!
+//! # Templates
+//! A program that calls [`Template::run`] loads everything before it becomes a worker. Where the pool has
+//! `reload.template = true`, one process per generation does, and forks the workers.
+//!
 //! # The end of a connection
 //! The supervisor counts a connection as served when its [`Connection`] is dropped: the descriptor is closed first,
 //! then the completion is reported and the worker's place is free again. After [`Connection::into_parts`] the
@@ -84,6 +88,7 @@ mod completions;
 mod connect;
 mod connection;
 mod control;
+mod fork;
 mod greeting;
 mod listeners;
 mod marks;
@@ -94,6 +99,7 @@ mod signals;
 mod stage;
 mod station;
 mod stream;
+mod template;
 mod title;
 #[cfg(feature = "tokio")]
 pub mod tokio;
@@ -110,5 +116,6 @@ pub use ostler_shared::wire::{End, PROGRAMS_MAX, ProgramEnd};
 pub use ostler_shared::{ConnId, Generation, PoolName, SlotNo, WorkerName};
 pub use serve::{ServeError, serve};
 pub use stream::Stream;
+pub use template::{THREADS_NAMED_MAX, Template, TemplateError, Threads};
 pub use watch::EXIT_UNFINISHED;
 pub use worker::{TryNext, Worker};

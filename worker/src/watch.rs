@@ -101,7 +101,7 @@ impl Watch {
             Heard::Frame(ToWorker::Drain) => {
                 self.station.drain();
             }
-            Heard::Frame(ToWorker::Welcome(_)) | Heard::Unknown | Heard::Nothing => {}
+            Heard::Frame(ToWorker::Welcome(_) | ToWorker::Fork(_)) | Heard::Unknown | Heard::Nothing => {}
             Heard::Gone => self.orphan(),
         }
     }

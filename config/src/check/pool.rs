@@ -15,7 +15,7 @@ use super::workers::{default_workers, workers};
 use crate::asked::Typed;
 use crate::checked::{
     Accept, AcceptAt, Address, Canary, Dispatch, Drain, DrainSignal, Handoff, Hooks, Output, Pool, Process, Program,
-    Ready, Reload, Socket, Start, Surge,
+    Ready, Reload, Socket, Start, Surge, Template,
 };
 use crate::combine;
 use crate::limits::{BACKLOG_MAX, CONCURRENCY_MAX, FAILURES_MAX, PREFETCH_MAX, WORKERS_MAX};
@@ -85,7 +85,7 @@ pub(super) fn pool(
         mistakes.extend(table.refuse("workers", fault));
     }
     let start = start(&table.table("start", mistakes), handoff, mistakes);
-    let reload = reload(&table.table("reload", mistakes), mistakes);
+    let reload = reload(&table.table("reload", mistakes), handoff, &program, mistakes);
     let drain = drain(&table.table("drain", mistakes), handoff, supervisor, mistakes);
     let watchdog = watchdog(&table.table("watchdog", mistakes), handoff, mistakes);
     let recycle = recycle(&table.table("recycle", mistakes), mistakes);
@@ -138,7 +138,7 @@ pub(crate) fn default_pool(name: PoolName, program: Program, listen: Vec<Address
             failures: FAILURES,
             period: PERIOD,
         },
-        reload: Reload { surge: SURGE, canary: Canary::Sent, probation: Duration::ZERO },
+        reload: Reload { surge: SURGE, canary: Canary::Sent, probation: Duration::ZERO, template: Template::Unused },
         drain: Drain { signal: DrainSignal::Term, timeout: DRAIN_TIMEOUT, kill_after: KILL_AFTER },
         watchdog: default_watchdog(),
         recycle: default_recycle(),
@@ -224,7 +224,7 @@ fn start(table: &RawTable<'_>, handoff: Handoff, mistakes: &mut Vec<Mistake>) ->
     }
 }
 
-fn reload(table: &RawTable<'_>, mistakes: &mut Vec<Mistake>) -> Reload {
+fn reload(table: &RawTable<'_>, handoff: Handoff, program: &Program, mistakes: &mut Vec<Mistake>) -> Reload {
     let surge = table.count_or_percent("surge", 1..=WORKERS_MAX, mistakes).value().map(|asked| match asked {
         CountOrPercent::Count(count) => Surge::Workers(count),
         CountOrPercent::Percent(percent) => Surge::Percent(percent),
@@ -234,10 +234,15 @@ fn reload(table: &RawTable<'_>, mistakes: &mut Vec<Mistake>) -> Reload {
         YesOrNo::No => Canary::Spared,
     });
     let probation = table.duration("probation", Duration::ZERO, mistakes).value();
+    let template = table.yes_or_no("template", mistakes).understand(mistakes, |asked| match asked {
+        YesOrNo::Yes => combine::loads_in_a_template(handoff, program).map_or(Ok(Template::Used), Err),
+        YesOrNo::No => Ok(Template::Unused),
+    });
     Reload {
         surge: surge.unwrap_or(SURGE),
         canary: canary.unwrap_or(Canary::Sent),
         probation: probation.unwrap_or(Duration::ZERO),
+        template: template.value().unwrap_or(Template::Unused),
     }
 }
 

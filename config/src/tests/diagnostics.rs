@@ -71,16 +71,17 @@ error: unknown key `colour` in [supervisor]
 #[test]
 fn a_key_that_is_not_built_yet_is_pointed_at() {
     says(
-        r#"[pool.web]
+        r#"[supervisor]
+pid_file = "ostler.pid"
+[pool.web]
 listen = ["unix:@web"]
-reload.template = true
 "#,
         r#"
-error: pool.web.reload.template is not yet supported
- --> ostler.toml:3:8
+error: supervisor.pid_file is not yet supported
+ --> ostler.toml:2:1
   |
-3 | reload.template = true
-  |        ^^^^^^^^ not yet supported
+2 | pid_file = "ostler.pid"
+  | ^^^^^^^^ not yet supported
   |
   = help: remove it
 "#,

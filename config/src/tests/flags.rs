@@ -54,6 +54,17 @@ fn an_unmodified_program_takes_more_connections_unless_somebody_says_how_many() 
 }
 
 #[test]
+fn a_template_of_the_file_goes_with_pass_alone() {
+    let file = "[pool.web]\ncommand = [\"sh\"]\nlisten = [\"unix:@a\"]\nreload.template = true\n";
+    assert!(over(file, &Flags::default()).is_ok());
+    for handoff in ["accept", "listen", "stdio"] {
+        let flags = Flags { handoff: Some(handoff.to_owned()), ..Flags::default() };
+        let error = over(file, &flags).unwrap_err().to_string();
+        assert!(error.contains("--handoff: reload.template of the file: a program that"), "{error}");
+    }
+}
+
+#[test]
 fn a_command_is_started_once_or_for_each_connection_as_the_handoff_says() {
     let stdio = |command: &[&str]| {
         let command = command.iter().map(Into::into).collect();

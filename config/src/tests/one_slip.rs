@@ -69,7 +69,7 @@ fn assert_points_somewhere(mistakes: &Mistakes, text: &str) {
 const VALUES: [&str; 6] = ["true", "-1", "1.5", "[[]]", "{ \"?\" = 1 }", "1979-05-27"];
 
 /// Where it is right.
-const RIGHT: [(&str, &str); 3] = [("canary", "true"), ("no_new_privs", "true"), ("nice", "-1")];
+const RIGHT: [(&str, &str); 4] = [("canary", "true"), ("template", "true"), ("no_new_privs", "true"), ("nice", "-1")];
 
 #[test]
 fn a_value_of_a_wrong_type_is_refused_for_each_key() {

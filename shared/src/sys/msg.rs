@@ -8,16 +8,20 @@ use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
-/// Room for the control data that we send: one descriptor (unix(7), cmsg(3)), aligned as cmsghdr wants.
-const SEND_WORDS: usize = 3;
+/// Most descriptors that one message of ours carries.
+pub const SEND_FDS_MAX: usize = 7;
+/// Room for the control data that we send (unix(7), cmsg(3)), aligned as cmsghdr wants.
+const SEND_WORDS: usize = 6;
 /// Room for the control data that we receive. One descriptor is what a sender may send, but options of the socket,
 /// which its other holders may set, can add credentials, a pidfd and a security label. What does not fit is closed by the
 /// kernel and flagged.
 const RECEIVE_WORDS: usize = 32;
 
 const _: () = {
+    assert!(size_of::<BorrowedFd<'_>>() == size_of::<libc::c_int>());
     // SAFETY: CMSG_SPACE only computes.
-    assert!(unsafe { libc::CMSG_SPACE(size_of::<libc::c_int>() as u32) } as usize <= SEND_WORDS * size_of::<u64>());
+    let most = unsafe { libc::CMSG_SPACE((SEND_FDS_MAX * size_of::<libc::c_int>()) as u32) } as usize;
+    assert!(most <= SEND_WORDS * size_of::<u64>());
 };
 
 /// A pidfd of the sender, added when SO_PASSPIDFD is set (linux/socket.h; libc does not name it yet).
@@ -42,6 +46,19 @@ pub struct RawMessage {
 /// As sendmsg(2): `EAGAIN` when the receiver's queue is full, `ETOOMANYREFS` when this user has too many
 /// descriptors in flight, `EPIPE` when the other side does not read any more.
 pub fn send_with_fd(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
+    send_with_fds(socket, bytes, &[fd])
+}
+
+/// Sends one message with 1 to [`SEND_FDS_MAX`] descriptors; never blocks, never raises SIGPIPE.
+///
+/// # Errors
+/// As [`send_with_fd`].
+///
+/// # Panics
+/// With none or more descriptors, which is a mistake of the caller.
+pub fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    assert!((1..=SEND_FDS_MAX).contains(&fds.len()), "a message of ours carries 1 to {SEND_FDS_MAX} descriptors");
+    let data_len = size_of_val(fds) as u32; // a borrowed descriptor is an int
     let mut control = [0u64; SEND_WORDS];
     let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: msghdr is plain data for which all zeroes are valid.
@@ -49,15 +66,18 @@ pub fn send_with_fd(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) ->
     msg.msg_iov = &raw mut iov;
     msg.msg_iovlen = 1;
     msg.msg_control = control.as_mut_ptr().cast();
-    // SAFETY: `control` is aligned for cmsghdr and large enough for one int (asserted above); the header that
-    // CMSG_FIRSTHDR returns lies inside it, and so does the int that CMSG_DATA points to.
+    // SAFETY: `control` is aligned for cmsghdr and large enough for SEND_FDS_MAX ints (asserted above); the header that
+    // CMSG_FIRSTHDR returns lies inside it, and so do the ints from where CMSG_DATA points to.
     let sent = unsafe {
-        msg.msg_controllen = libc::CMSG_SPACE(size_of::<libc::c_int>() as u32) as usize;
+        msg.msg_controllen = libc::CMSG_SPACE(data_len) as usize;
         let header = libc::CMSG_FIRSTHDR(&raw const msg);
         (*header).cmsg_level = libc::SOL_SOCKET;
         (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = libc::CMSG_LEN(size_of::<libc::c_int>() as u32) as usize;
-        ptr::write_unaligned(libc::CMSG_DATA(header).cast::<libc::c_int>(), fd.as_raw_fd());
+        (*header).cmsg_len = libc::CMSG_LEN(data_len) as usize;
+        let data = libc::CMSG_DATA(header).cast::<libc::c_int>();
+        for (place, fd) in fds.iter().enumerate() {
+            ptr::write_unaligned(data.add(place), fd.as_raw_fd());
+        }
         libc::sendmsg(socket.as_raw_fd(), &raw const msg, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
     };
     // A SEQPACKET message goes whole or not at all, so a short count can't happen.

@@ -28,10 +28,25 @@ pub enum Action {
         /// On the listeners of this pool.
         pool: PoolNo,
     },
-    /// Make a worker process. Failure comes back as [`Event::SpawnFailed`](crate::Event::SpawnFailed).
+    /// Make a worker process. Failure comes back as [`Event::SpawnFailed`](crate::Event::SpawnFailed); where a template makes
+    /// it, the answer is [`Event::Forked`](crate::Event::Forked) or [`Event::NotForked`](crate::Event::NotForked), always,
+    /// since a template that does not answer is made to end.
     Spawn {
         /// Its identity.
         worker: WorkerId,
+        /// Its pool.
+        pool: PoolNo,
+        /// Its name.
+        name: WorkerName,
+        /// What it runs.
+        settings: Arc<Settings>,
+        /// What makes it.
+        origin: Origin,
+    },
+    /// Start a template. Whatever is said of a worker's process comes back of it too, under this identity.
+    StartTemplate {
+        /// Its identity.
+        template: WorkerId,
         /// Its pool.
         pool: PoolNo,
         /// Its name.
@@ -150,6 +165,15 @@ pub enum Action {
         /// How it ended.
         ended: Ended,
     },
+}
+
+/// What makes a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The command is executed.
+    Exec,
+    /// This template forks it.
+    Template(WorkerId),
 }
 
 /// A step of the escalation.

@@ -161,6 +161,18 @@ pub enum Event {
         /// Why, for the log.
         why: String,
     },
+    /// The template that was asked for a worker has forked it.
+    Forked {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// The template that was asked for a worker has not forked it: there is no such process.
+    NotForked {
+        /// The worker that was to be.
+        worker: WorkerId,
+        /// Why not.
+        why: NotForked,
+    },
     /// A worker is gone; everything that it had said before was reported earlier.
     Died {
         /// Which.
@@ -237,6 +249,17 @@ pub enum Event {
     },
     /// Nothing happened, but the time of [`crate::Pools::next_deadline`] has come.
     Tick,
+}
+
+/// Why a template has not forked a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotForked {
+    /// It had no process, memory or descriptor, or could not be asked, in words for the log. Later it may.
+    Shortage(String),
+    /// It says that it can't be copied, in words for the log: another template has to be asked.
+    Unfit(String),
+    /// It ended first, which is told next.
+    TemplateEnded,
 }
 
 /// What can be seen of a worker's heartbeat.

@@ -23,13 +23,15 @@ mod quantiles;
 mod reason;
 mod restart;
 mod snapshot;
+mod template;
 mod timers;
 mod turn;
 mod worker;
 
-pub use action::{Action, Answer, Ended, Step};
+pub use action::{Action, Answer, Ended, Origin, Step};
 pub use event::{
-    Change, Event, Exit, HangUp, Marks, NoConfig, PoolNo, Pulse, Refusal, RequestId, Settings, Sign, Uid, Urgency,
+    Change, Event, Exit, HangUp, Marks, NoConfig, NotForked, PoolNo, Pulse, Refusal, RequestId, Settings, Sign, Uid,
+    Urgency,
 };
 pub use lifecycle::{Effect, INPUTS, Input, STATES, State, Visits, next, table};
 pub use moment::Moment;
@@ -37,7 +39,8 @@ pub use note::{Note, Rescaled};
 pub use pools::Pools;
 pub use reason::{Cause, Failure, Setback, SetbackStage, Shed, StopCount, Wear, What};
 pub use snapshot::{
-    PoolSnapshot, PoolState, Quantile, ReloadOutcome, ShedCounts, Tells, Timer, Totals, WorkerSnapshot, WorkerState,
+    PoolSnapshot, PoolState, Quantile, ReloadOutcome, ShedCounts, Tells, TemplateSnapshot, Timer, Totals,
+    WorkerSnapshot, WorkerState,
 };
 
 /// A worker is not started more often than this in one slot.
@@ -49,6 +52,8 @@ pub const SPAWN_BATCH_PAUSE: std::time::Duration = std::time::Duration::from_mil
 /// Most workers of a pool that start at a time. Beyond it the next one waits until one is READY or gone: a thousand
 /// that start at once keep each other, and the loop that has to welcome them, from ever being in time.
 pub const STARTING_MAX: u32 = 64;
+/// A template that is asked for a worker answers within this time, or is killed and replaced.
+pub const FORK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long a worker that refused a connection for want of room in the kernel is left alone.
 pub const REFUSED_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 /// How long accepting pauses after the process ran out of descriptors or memory.

@@ -19,6 +19,13 @@ pub enum Note {
         /// How long that took.
         took: Duration,
     },
+    /// A template has loaded everything.
+    TemplateReady {
+        /// Which.
+        template: WorkerName,
+        /// How long that took.
+        took: Duration,
+    },
     /// A worker was asked to leave.
     Leaves {
         /// Which.

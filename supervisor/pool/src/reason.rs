@@ -101,6 +101,12 @@ pub enum What {
     Misbehaved(String),
     /// It closed its control channel before it was READY.
     HungUp,
+    /// A template that had not loaded everything in time.
+    NeverLoaded(Duration),
+    /// A template that was asked for a worker and did not answer for so long.
+    NoAnswer(Duration),
+    /// A template that can't be copied.
+    Unfit(String),
     /// It did not beat for so long.
     Silent(Duration),
     /// It was at a request on this connection for so long.
@@ -166,6 +172,10 @@ pub enum Cause {
     Silent,
     /// A request takes it too long.
     Overdue,
+    /// A template that was asked for a worker and did not answer.
+    NoAnswer,
+    /// A template that can't be copied.
+    Unfit,
 }
 
 impl Cause {
@@ -181,9 +191,14 @@ impl Cause {
             | Cause::Undone
             | Cause::Recycled { .. }
             | Cause::NotNeeded => true,
-            Cause::NeverReady | Cause::Misbehaved | Cause::Leaves | Cause::HungUp | Cause::Silent | Cause::Overdue => {
-                false
-            }
+            Cause::NeverReady
+            | Cause::Misbehaved
+            | Cause::Leaves
+            | Cause::HungUp
+            | Cause::Silent
+            | Cause::Overdue
+            | Cause::NoAnswer
+            | Cause::Unfit => false,
         }
     }
 
@@ -203,7 +218,9 @@ impl Cause {
             | Cause::NeverReady
             | Cause::Misbehaved
             | Cause::Leaves
-            | Cause::HungUp => false,
+            | Cause::HungUp
+            | Cause::NoAnswer
+            | Cause::Unfit => false,
         }
     }
 
@@ -230,6 +247,8 @@ impl Cause {
             Cause::HungUp => "hung_up",
             Cause::Silent => "silent",
             Cause::Overdue => "overdue",
+            Cause::NoAnswer => "no_answer",
+            Cause::Unfit => "unfit",
         }
     }
 }

@@ -161,6 +161,23 @@ pub struct PoolSnapshot {
     pub reload: ReloadOutcome,
     /// Workers by slot, an incumbent before its successor; slots that wait for one included.
     pub workers: Vec<WorkerSnapshot>,
+    /// Templates, the oldest first.
+    pub templates: Vec<TemplateSnapshot>,
+}
+
+/// One template.
+#[derive(Debug, Clone)]
+pub struct TemplateSnapshot {
+    /// Its identity.
+    pub id: WorkerId,
+    /// The generation that it forks workers of.
+    pub generation: Generation,
+    /// How it fares; READY is who has loaded everything.
+    pub state: WorkerState,
+    /// How long ago it was started.
+    pub age: Duration,
+    /// Workers that it has forked.
+    pub forked: u64,
 }
 
 /// One worker, or a slot that waits for one.

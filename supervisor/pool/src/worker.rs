@@ -83,6 +83,8 @@ pub(crate) struct Worker {
     pub(crate) name: WorkerName,
     pub(crate) slot: SlotNo,
     pub(crate) settings: Arc<Settings>,
+    /// The template that was asked for it, where there is one.
+    pub(crate) template: Option<WorkerId>,
     pub(crate) state: State,
     pub(crate) spawned_at: Moment,
     pub(crate) ready_at: Option<Moment>,

@@ -15,6 +15,8 @@ mod rollouts;
 #[path = "facts/scaling.rs"]
 mod scaling;
 mod script;
+#[path = "facts/templates.rs"]
+mod templates;
 #[path = "facts/unmodified.rs"]
 mod unmodified;
 #[path = "facts/watchdogs.rs"]

@@ -10,7 +10,7 @@ mod report;
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -161,6 +161,51 @@ pub(crate) fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
     let fd = RawFd::try_from(fd).expect("a descriptor is an int");
     // SAFETY: the kernel just made this number for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A process that somebody says to be a child of ours, and is none that it could be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Impostor;
+
+/// Takes a process for one that the leader of `group` has forked for us, and gives it a group of its own. Nothing that is
+/// said of it is believed: it is our child, and it is in that group, which nobody enters from another pool by being born.
+///
+/// # Errors
+/// When it is not.
+pub(crate) fn take_forked(pid: Pid, group: Pid) -> Result<OwnedFd, Impostor> {
+    let pidfd = pidfd_open(pid.as_raw()).map_err(|_| Impostor)?;
+    // Our children are reaped by us alone, so what is our child now was it when the pidfd was opened.
+    if !is_our_child(pidfd.as_fd()) || nix::unistd::getpgid(Some(pid)) != Ok(group) {
+        return Err(Impostor);
+    }
+    // It fails for one that has ended meanwhile, which is no concern.
+    let _grouped = nix::unistd::setpgid(pid, pid);
+    Ok(pidfd)
+}
+
+fn is_our_child(pidfd: BorrowedFd<'_>) -> bool {
+    retry_interrupted(|| {
+        // SAFETY: waitid writes to nothing but siginfo_t, which is plain data.
+        let answer = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+            libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs(), &raw mut info, options)
+        };
+        if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    })
+    .is_ok()
+}
+
+/// From now on orphans of our descendants are our children, so that who is forked by a child of a child can be ours.
+///
+/// # Errors
+/// As prctl(2), PR_SET_CHILD_SUBREAPER; on Linux, nothing.
+pub(crate) fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: ints only.
+    match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Which children to look at.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ostler_config::format_duration;
-use ostler_pool::{Moment, PoolSnapshot, WorkerSnapshot};
+use ostler_pool::{Moment, PoolSnapshot, TemplateSnapshot, WorkerSnapshot};
 
 use super::{Driver, jobs, limits};
 use crate::{report, status};
@@ -97,9 +97,24 @@ impl Driver {
             ),
         ];
         lines.extend(pool.workers.iter().map(|worker| self.worker_line(pool, worker)));
+        lines.extend(pool.templates.iter().map(|template| self.template_line(pool, template)));
         let timers = self.pools.timers(pool.no);
         lines.extend(timers.iter().map(|timer| format!("  timer {} · {}", until(now, Some(timer.at)), timer.what)));
         lines
+    }
+
+    fn template_line(&self, pool: &PoolSnapshot, template: &TemplateSnapshot) -> String {
+        let pid = self.workers.get(&template.id).map_or_else(|| "none".to_owned(), |link| link.pid.to_string());
+        format!(
+            "  template {}/template.{} id {} pid {pid} · {} · forked {} · asked for {} more · age {}",
+            pool.name,
+            template.generation,
+            template.id,
+            status::worker_state(template.state),
+            template.forked,
+            self.unborn_of(template.id),
+            brief(template.age),
+        )
     }
 
     fn worker_line(&self, pool: &PoolSnapshot, worker: &WorkerSnapshot) -> String {

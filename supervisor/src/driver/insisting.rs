@@ -14,6 +14,9 @@ impl Driver {
     pub(super) fn signal(&mut self, worker: WorkerId, step: Step) {
         // KILL waits for nobody, and TERM comes before.
         self.sittings.retain(|(_, sitter)| *sitter != worker);
+        if self.signal_at_birth(worker, step) {
+            return;
+        }
         match step {
             Step::Term | Step::Kill => self.send(worker, step),
             Step::Abort => self.portray_and_abort(worker),

@@ -5,7 +5,7 @@ use std::io;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use ostler_config::Config;
-use ostler_config::checked::{Farewell, Handoff, Overflow, Pool};
+use ostler_config::checked::{Farewell, Handoff, Overflow, Pool, Template};
 
 use super::farewells::LINGERING_MAX;
 use super::owners::OWNERS_MAX;
@@ -15,6 +15,9 @@ use super::owners::OWNERS_MAX;
 const OWN: u64 = 224;
 /// Per worker: mailbox (2), control, what it notifies, doorbell, pidfd, two log pipes, exec pipe.
 const PER_WORKER: u64 = 9;
+
+/// Templates of a pool that live at a time: of the old generation, of the new one, and one that is on its way out.
+const TEMPLATES: u64 = 3;
 
 /// How many workers of a pool are provided for beside those that serve. If more have to leave at a time, spawns wait until
 /// descriptors are free.
@@ -75,6 +78,10 @@ pub(crate) fn check(config: &Config, hard: u64) -> Result<(), TooFew> {
         // Successors, and those that are on their way out.
         let most = u64::from(pool.workers.most());
         workers += most + most.min(BESIDE_MAX);
+        workers += match pool.reload.template {
+            Template::Unused => 0,
+            Template::Used => TEMPLATES,
+        };
         listeners += pool.listen.len() as u64 * 2; // a Unix path has its lock
     }
     let is_unmodified = |pool: &Pool| match pool.handoff {

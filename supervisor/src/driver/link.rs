@@ -31,18 +31,28 @@ pub(crate) enum Manners {
     Stranger,
     /// It has.
     Introduced,
-    /// It has said Ready.
+    /// It has said Ready; a template that it has loaded everything.
     Serving,
     /// It broke the protocol: nothing more is read from it.
     Ignored,
 }
 
-/// One worker, from before its spawn until its mailbox is empty.
+/// What a process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It serves.
+    Worker,
+    /// It forks workers, and is never handed a connection.
+    Template,
+}
+
+/// One worker or template, from before its spawn until its mailbox is empty.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) name: WorkerName,
     pub(crate) pool: PoolNo,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) role: Role,
     pub(crate) pid: Pid,
     pub(crate) pidfd: OwnedFd,
     /// Our end: connections go in here.

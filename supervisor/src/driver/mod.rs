@@ -38,6 +38,7 @@ mod standing_by;
 mod start;
 mod store;
 mod sweep;
+mod templates;
 mod unix_diag;
 mod unmodified;
 mod watchdog;
@@ -75,6 +76,7 @@ use ready::Readiness;
 use rings::{News, RingNo, Rings};
 use signals::Signals;
 use sources::{Source, Sources};
+use templates::Nursery;
 
 pub(crate) use child::{Core, Usage};
 pub(crate) use failure::not_executed as why_not_started;
@@ -113,6 +115,8 @@ pub(crate) struct Driver {
     /// How full the line of each pool is, as its workers were told; nothing was said of a pool that is calm.
     pressures: BTreeMap<PoolNo, u16>,
     pids: HashMap<Pid, WorkerId>,
+    /// Workers that templates were asked for, and have not answered.
+    nursery: Nursery,
     /// Workers that are to be asked for a sign of life and had no room for the question.
     unasked: Vec<WorkerId>,
     /// What the next question is known by; never 0, which is what an unmodified program answers before it is asked.

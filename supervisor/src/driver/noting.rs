@@ -61,7 +61,7 @@ impl Driver {
         if report::is_about_workers(note) {
             self.readiness.news_arrived();
         }
-        if matches!(note, Note::Ready { .. }) {
+        if matches!(note, Note::Ready { .. } | Note::TemplateReady { .. }) {
             let patience = self.patience();
             self.readiness.progress(patience);
         }

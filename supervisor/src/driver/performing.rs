@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use ostler_config::checked::Handoff;
-use ostler_pool::{Action, Event, Marks, NoConfig, PoolNo, Pulse, Refusal, Sign};
+use ostler_pool::{Action, Event, Marks, NoConfig, Origin, PoolNo, Pulse, Refusal, Sign};
 use ostler_shared::marks;
 use ostler_shared::region::{Beats, Gate};
 use ostler_shared::sys::clock::monotonic_ns;
@@ -15,7 +16,7 @@ use ostler_shared::{ConnId, PoolName, WorkerId, packet};
 
 use super::accepting::Watch;
 use super::jobs::Job;
-use super::link::{Emptied, Link};
+use super::link::{Emptied, Link, Role};
 use super::listeners::errno_of;
 use super::parking::Parked;
 use super::sources::Source;
@@ -30,8 +31,17 @@ impl Driver {
             Action::ResumeAccept { pool } => self.watch_doors(pool, Watch::On),
             Action::PauseAccept { pool } => self.watch_doors(pool, Watch::Off),
             Action::RefuseNew { pool } => self.refuse_new(pool),
-            Action::Spawn { worker, pool, name, settings } => {
-                self.spawn(&spawn::Order { worker, pool, name: &name, settings: &settings });
+            Action::Spawn { worker, pool, name, settings, origin } => {
+                let order = spawn::Order { worker, pool, name: &name, settings: &settings, role: Role::Worker };
+                match origin {
+                    Origin::Exec => self.spawn(&order),
+                    Origin::Template(template) => self.ask_for_a_worker(&order, template),
+                }
+            }
+            Action::StartTemplate { template, pool, name, settings } => {
+                self.adopt_orphans();
+                let role = Role::Template;
+                self.spawn(&spawn::Order { worker: template, pool, name: &name, settings: &settings, role });
             }
             Action::Recall { worker } => self.recall(worker),
             Action::Probe { worker } => self.ask_for_a_sign_of_life(worker),
@@ -83,30 +93,31 @@ impl Driver {
         let (worker, name) = (order.worker, order.name);
         let spawned =
             self.entrance_for(order).and_then(|entrance| spawn::spawn(order, &entrance, self.limits, &mut self.rings));
-        let watched = spawned.and_then(|link| match self.watch(worker, &link) {
-            Ok(()) => Ok(link),
-            Err(error) => {
-                // Unwatched it would be nobody's. The sweep reaps it as a stranger.
-                let _killed = child::signal_group(link.pid, Signal::SIGKILL as i32);
-                self.rings.close(link.ring);
-                Err(error)
-            }
-        });
-        match watched {
-            Ok(link) => {
-                tracing::debug!(worker = %name, pid = link.pid.as_raw(), "started");
-                if let Some(thousandths) = self.pressures.get(&link.pool) {
-                    self.rings.set_pressure(link.ring, *thousandths);
-                }
-                self.pids.insert(link.pid, worker);
-                self.begin_to_look(worker, &link);
-                self.workers.insert(worker, link);
-            }
+        match spawned.and_then(|link| self.take_on(worker, link)) {
+            Ok(pid) => tracing::debug!(worker = %name, pid = pid.as_raw(), "started"),
             Err(error) => {
                 let why = format!("cannot start a process: {error}{}", spawn_remedy(&error));
                 self.events.push_back(Event::SpawnFailed { worker, why });
             }
         }
+    }
+
+    /// A process is there: from now on it is listened to.
+    pub(super) fn take_on(&mut self, worker: WorkerId, link: Link) -> io::Result<Pid> {
+        if let Err(error) = self.watch(worker, &link) {
+            // Unwatched it would be nobody's. The sweep reaps it as a stranger.
+            let _killed = child::signal_group(link.pid, Signal::SIGKILL as i32);
+            self.rings.close(link.ring);
+            return Err(error);
+        }
+        if let Some(thousandths) = self.pressures.get(&link.pool) {
+            self.rings.set_pressure(link.ring, *thousandths);
+        }
+        let pid = link.pid;
+        self.pids.insert(pid, worker);
+        self.begin_to_look(worker, &link);
+        self.workers.insert(worker, link);
+        Ok(pid)
     }
 
     fn watch(&self, worker: WorkerId, link: &Link) -> io::Result<()> {
@@ -220,7 +231,7 @@ impl Driver {
     }
 }
 
-fn spawn_remedy(error: &io::Error) -> &'static str {
+pub(super) fn spawn_remedy(error: &io::Error) -> &'static str {
     match errno_of(error) {
         Errno::EAGAIN => " (this user or this group of processes may have no more: raise `ulimit -u` or pids.max)",
         Errno::ENOMEM => " (no memory)",

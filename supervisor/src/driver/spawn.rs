@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,21 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::resource::Resource;
 use nix::sys::socket::{Shutdown, shutdown};
+use nix::unistd::Pid;
 use ostler_config::checked::{AcceptAt, Bound, Handoff, Inherit, Output, Pool, Process, Program};
 use ostler_pool::{OWN_RECORDS_MIN, PoolNo, Settings};
 use ostler_shared::claims::SharedTable;
 use ostler_shared::region::Shared;
 use ostler_shared::ring::Capacity;
-use ostler_shared::wire::{Marks, PROTOCOL, Welcome};
+use ostler_shared::wire::{self, FORK_DESCRIPTORS, Fork, Marks, PROTOCOL, ToWorker, Welcome};
 use ostler_shared::{WorkerId, WorkerName, env, packet};
 
 use super::child::{self, Identity, Limit, ListenPid, Prepared};
 use super::limits::Inherited;
-use super::link::{Link, Manners};
-use super::listening::{Entrance, Listeners};
+use super::link::{Link, Manners, Role};
+use super::listening::Entrance;
 use super::output::{LastWords, Pipe};
-use super::rings::{Rings, Side};
+use super::rings::{RingNo, Rings, Side};
 use super::unmodified::{Goodbye, drain_signal};
 use super::worker_notify::{NOTIFY_SOCKET, Notices};
 use crate::stdio::Orders;
@@ -46,13 +47,14 @@ const NOT_INHERITED: [&str; 8] = [
 /// Variables that speak of a user, in the order of [`user_variables`].
 const USER_VARIABLES: [&str; 3] = ["HOME", "LOGNAME", "USER"];
 
-/// The worker that is wanted.
+/// The worker, or the template, that is wanted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Order<'a> {
     pub(crate) worker: WorkerId,
     pub(crate) pool: PoolNo,
     pub(crate) name: &'a WorkerName,
     pub(crate) settings: &'a Arc<Settings>,
+    pub(crate) role: Role,
 }
 
 /// Makes a worker process.
@@ -60,33 +62,26 @@ pub(crate) struct Order<'a> {
 /// # Errors
 /// Whatever a system call on the way answered, as a text for the log; nothing is left behind.
 pub(crate) fn spawn(order: &Order<'_>, entrance: &Entrance, limits: Inherited, rings: &mut Rings) -> io::Result<Link> {
-    let Order { worker, pool, name, settings } = *order;
+    let settings = order.settings;
     let config = &settings.pool;
     let (unmodified, listeners) = (entrance.unmodified(), entrance.listeners());
-    let (mailbox, mailbox_reader) = packet::pair()?;
-    // The worker can't write to us through its mailbox, nor filter what we read back from it.
-    shutdown(mailbox.as_raw_fd(), Shutdown::Read)?;
-    ostler_shared::sys::socket::lock_filter(mailbox_reader.as_fd())?;
-    let Memory { side, region, gauges } = Memory::create(config)?;
-    let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+    let own = Belongings::make(order)?;
     let (exec, error_pipe) = io::pipe()?;
-    let (output, output_worker) = stream(config, io::stdout().as_fd())?;
-    let (errors, errors_worker) = stream(config, io::stderr().as_fd())?;
     let null = std::fs::File::open("/dev/null")?;
-    let ours = [region.as_fd(), gauges.as_fd(), doorbell.as_fd()];
+    let ours = [own.region.as_fd(), own.gauges.as_fd(), own.doorbell.as_fd()];
     let (control, control_worker) = match unmodified {
         None => packet::pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
         Some(_) => (None, None),
     };
     let (first, third) = match unmodified.map(|_| config.accept.at) {
-        None | Some(AcceptAt::Three) => (null.as_fd(), Some(mailbox_reader.as_fd())),
-        Some(AcceptAt::Stdin) => (mailbox_reader.as_fd(), None),
+        None | Some(AcceptAt::Three) => (null.as_fd(), Some(own.mailbox_reader.as_fd())),
+        Some(AcceptAt::Stdin) => (own.mailbox_reader.as_fd(), None),
     };
     let (threes, last) = match listeners {
-        Some(listeners) => (listeners.fds().map(Some).collect(), Some(mailbox_reader.as_fd())),
+        Some(listeners) => (listeners.fds().map(Some).collect(), Some(own.mailbox_reader.as_fd())),
         None => (vec![third], None),
     };
-    let laid_out: Vec<_> = [Some(first), Some(output_worker.as_fd()), Some(errors_worker.as_fd())]
+    let laid_out: Vec<_> = [Some(first), Some(own.output.1.as_fd()), Some(own.errors.1.as_fd())]
         .into_iter()
         .chain(threes)
         .chain(control_worker.iter().map(|control| Some(control.as_fd())))
@@ -99,20 +94,7 @@ pub(crate) fn spawn(order: &Order<'_>, entrance: &Entrance, limits: Inherited, r
         Entrance::Mailbox => None,
         Entrance::Imitation(_) | Entrance::Listeners(_) => Some(Notices::open()?),
     };
-    let spoken_at = notices.iter().map(|notices| (NOTIFY_SOCKET.into(), notices.address().to_owned()));
-    let environment = match unmodified {
-        None if listeners.is_some() => {
-            let own = of_protocol(name, listeners.map_or_else(env::fds, Listeners::fds_behind));
-            let listeners = listeners.into_iter().flat_map(Listeners::variables);
-            environment(&config.process, own.chain(spoken_at).chain(listeners).chain(watched_for(config)))?
-        }
-        None => environment(&config.process, of_protocol(name, env::fds()))?,
-        Some(unmodified) => {
-            let own = of_protocol(name, env::fds_of_unmodified(env::MAILBOX_FD + 1)).chain(spoken_at);
-            let facts = own.chain(unmodified.variables(name, config, mailbox_reader.as_fd())?);
-            unmodified.preloaded(environment(&config.process, facts)?)?
-        }
-    };
+    let environment = environment_of(order, entrance, notices.as_ref(), own.mailbox_reader.as_fd())?;
     let prepared = Prepared {
         program: program_path(config)?,
         arguments: arguments(config)?,
@@ -137,38 +119,164 @@ pub(crate) fn spawn(order: &Order<'_>, entrance: &Entrance, limits: Inherited, r
     };
     set_nonblocking(&exec)?;
     let (pid, pidfd) = child::fork_exec(&prepared)?;
-    Ok(Link {
-        name: name.clone(),
-        pool,
-        settings: Arc::clone(settings),
-        pid,
-        pidfd,
-        mailbox,
-        mailbox_reader,
-        control,
-        ring: rings.open(worker, side),
-        doorbell,
-        notices,
-        asked: None,
-        exec: Some(exec),
-        output: output.map(Pipe::new),
-        errors: errors.map(Pipe::new),
-        last_words: LastWords::default(),
-        manners: Manners::Stranger,
-        look: super::standing_by::Look::default(),
-        welcome: Welcome {
-            protocol: PROTOCOL,
-            concurrency: config.concurrency,
-            drain_timeout_ms: milliseconds(config.drain.timeout),
-            heartbeat_ms: milliseconds(config.watchdog.heartbeat),
-            marks: marks(config),
-        },
-        sent: None,
-        has_left: false,
-        goodbye: Goodbye::None,
-        portrait: Vec::new(),
-        ended: None,
-    })
+    Ok(own.link(order, rings, Channels { control, exec: Some(exec), notices }).born(pid, pidfd))
+}
+
+/// Asks a template for a worker, over its control channel.
+///
+/// # Errors
+/// Whatever a system call on the way answered, as a text for the log; nothing is left behind.
+pub(crate) fn conceive(order: &Order<'_>, template: BorrowedFd<'_>, rings: &mut Rings) -> io::Result<Unborn> {
+    let own = Belongings::make(order)?;
+    let (control, control_worker) = packet::pair()?;
+    let fork = ToWorker::Fork(Fork { request: order.worker.0, slot: order.name.slot });
+    let frame = wire::encode(&fork).expect("a request for a worker is short");
+    let descriptors: [BorrowedFd<'_>; FORK_DESCRIPTORS] = [
+        own.mailbox_reader.as_fd(),
+        control_worker.as_fd(),
+        own.region.as_fd(),
+        own.gauges.as_fd(),
+        own.doorbell.as_fd(),
+        own.output.1.as_fd(),
+        own.errors.1.as_fd(),
+    ];
+    packet::send_frame_with(template, &frame, &descriptors)?;
+    Ok(own.link(order, rings, Channels { control: Some(control), exec: None, notices: None }))
+}
+
+/// All of a worker but its process.
+pub(crate) struct Unborn {
+    pub(crate) name: WorkerName,
+    pub(crate) ring: RingNo,
+    birth: Box<dyn FnOnce(Pid, OwnedFd) -> Link>,
+}
+
+impl Unborn {
+    /// It is this process.
+    pub(crate) fn born(self, pid: Pid, pidfd: OwnedFd) -> Link {
+        (self.birth)(pid, pidfd)
+    }
+}
+
+/// How a worker is spoken with: on its control channel, or what it notifies. One that was not forked by a template reports its exec.
+struct Channels {
+    control: Option<OwnedFd>,
+    exec: Option<io::PipeReader>,
+    notices: Option<Notices>,
+}
+
+/// What a worker has for itself: our ends, and its ends until it has them.
+struct Belongings {
+    mailbox: OwnedFd,
+    mailbox_reader: OwnedFd,
+    side: Side,
+    region: OwnedFd,
+    gauges: OwnedFd,
+    doorbell: EventFd,
+    output: (Option<io::PipeReader>, OwnedFd),
+    errors: (Option<io::PipeReader>, OwnedFd),
+}
+
+impl Belongings {
+    fn make(order: &Order<'_>) -> io::Result<Belongings> {
+        let config = &order.settings.pool;
+        let (mailbox, mailbox_reader) = packet::pair()?;
+        // The worker can't write to us through its mailbox, nor filter what we read back from it.
+        shutdown(mailbox.as_raw_fd(), Shutdown::Read)?;
+        ostler_shared::sys::socket::lock_filter(mailbox_reader.as_fd())?;
+        let Memory { side, region, gauges } = Memory::create(config)?;
+        Ok(Belongings {
+            mailbox,
+            mailbox_reader,
+            side,
+            region,
+            gauges,
+            doorbell: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
+            output: stream(config, io::stdout().as_fd())?,
+            errors: stream(config, io::stderr().as_fd())?,
+        })
+    }
+
+    /// What we keep of the worker, once its process is known. Its own ends are closed here.
+    fn link(self, order: &Order<'_>, rings: &mut Rings, channels: Channels) -> Unborn {
+        let Order { worker, pool, name, settings, role } = *order;
+        let Belongings { mailbox, mailbox_reader, side, doorbell, output, errors, .. } = self;
+        let Channels { control, exec, notices } = channels;
+        let ring = rings.open(worker, side);
+        let (name, settings, welcome) = (name.clone(), Arc::clone(settings), welcome(&settings.pool));
+        let (output, errors) = (output.0.map(Pipe::new), errors.0.map(Pipe::new));
+        let called = name.clone();
+        let birth = Box::new(move |pid, pidfd| Link {
+            name: called,
+            pool,
+            settings,
+            role,
+            pid,
+            pidfd,
+            mailbox,
+            mailbox_reader,
+            control,
+            ring,
+            doorbell,
+            notices,
+            asked: None,
+            exec,
+            output,
+            errors,
+            last_words: LastWords::default(),
+            manners: Manners::Stranger,
+            look: super::standing_by::Look::default(),
+            welcome,
+            sent: None,
+            has_left: false,
+            goodbye: Goodbye::None,
+            portrait: Vec::new(),
+            ended: None,
+        });
+        Unborn { name, ring, birth }
+    }
+}
+
+fn welcome(config: &Pool) -> Welcome {
+    Welcome {
+        protocol: PROTOCOL,
+        concurrency: config.concurrency,
+        drain_timeout_ms: milliseconds(config.drain.timeout),
+        heartbeat_ms: milliseconds(config.watchdog.heartbeat),
+        marks: marks(config),
+    }
+}
+
+/// A process learns from its environment that it is to be a template.
+fn of_role(role: Role) -> impl Iterator<Item = (OsString, OsString)> {
+    let template = match role {
+        Role::Worker => None,
+        Role::Template => Some((OsString::from(env::TEMPLATE), OsString::from("1"))),
+    };
+    template.into_iter()
+}
+
+/// What a program finds that is executed for us.
+fn environment_of(
+    order: &Order<'_>,
+    entrance: &Entrance,
+    notices: Option<&Notices>,
+    mailbox: BorrowedFd<'_>,
+) -> io::Result<Vec<CString>> {
+    let (name, config) = (order.name, &order.settings.pool);
+    let spoken_at = notices.map(|notices| (NOTIFY_SOCKET.into(), notices.address().to_owned()));
+    match entrance {
+        Entrance::Mailbox => environment(&config.process, of_protocol(name, env::fds()).chain(of_role(order.role))),
+        Entrance::Listeners(listeners) => {
+            let facts = of_protocol(name, listeners.fds_behind()).chain(spoken_at);
+            environment(&config.process, facts.chain(listeners.variables()).chain(watched_for(config)))
+        }
+        Entrance::Imitation(unmodified) => {
+            let facts = of_protocol(name, env::fds_of_unmodified(env::MAILBOX_FD + 1)).chain(spoken_at);
+            let facts = facts.chain(unmodified.variables(name, config, mailbox)?);
+            unmodified.preloaded(environment(&config.process, facts)?)
+        }
+    }
 }
 
 /// What sd_watchdog_enabled(3) reads. Without WATCHDOG_PID it is for whichever process looks.

@@ -25,6 +25,7 @@ use super::ready::Readiness;
 use super::rings::Rings;
 use super::signals::Signals;
 use super::sources::{Source, Sources};
+use super::templates::Nursery;
 use crate::control::place::{self, PlaceError};
 use crate::control::server::Server;
 use crate::deaths::Deaths;
@@ -118,6 +119,7 @@ impl Driver {
             rings: Rings::default(),
             pressures: BTreeMap::new(),
             pids: HashMap::new(),
+            nursery: Nursery::default(),
             unasked: Vec::new(),
             next_nonce: 1,
             sittings: VecDeque::new(),

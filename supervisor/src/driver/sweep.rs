@@ -12,10 +12,20 @@ use super::Driver;
 use super::child::{self, Ended, Reap, Which};
 use super::link::{Emptied, Link};
 use super::sources::Source;
+use super::templates::is_template;
 use crate::report;
 
 /// How many epitaphs are kept for whoever asks for a reason.
 const EPITAPHS_MAX: usize = 64;
+
+/// What is left of a child that has ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Body {
+    /// A zombie, whose pid is its own.
+    Unreaped,
+    /// This.
+    Reaped(Ended),
+}
 
 impl Driver {
     /// Takes in every child that has ended. Known ones are workers and hooks; unknown ones are orphans that we adopted as PID 1
@@ -29,21 +39,24 @@ impl Driver {
                 Err(error) => panic!("I8: cannot look for ended children: {error}"),
             };
             match self.pids.remove(&pid) {
-                Some(worker) => self.bury(worker, pid),
+                Some(worker) => self.bury(worker, pid, Body::Unreaped),
                 None => match self.hooks.numbered(pid) {
                     Some(hook) => self.bury_hook(hook),
-                    None => {
-                        reap(Which::Pid(pid));
-                        tracing::debug!(pid = pid.as_raw(), "reaped an orphan");
-                    }
+                    None => self.bury_stranger(pid),
                 },
             }
         }
     }
 
-    fn bury(&mut self, worker: WorkerId, pid: Pid) {
-        // Whatever it left behind in its group would go on claiming in its name.
-        let _signalled = child::signal_group(pid, Signal::SIGKILL as i32);
+    pub(super) fn bury(&mut self, worker: WorkerId, pid: Pid, body: Body) {
+        // Workers that a template has named are not its any more when the rest of its group goes.
+        while self.workers.get(&worker).is_some_and(|link| is_template(link) && has_more_to_say(link)) {
+            self.read_control(worker);
+        }
+        if matches!(body, Body::Unreaped) {
+            // Whatever it left behind in its group would go on claiming in its name.
+            let _signalled = child::signal_group(pid, Signal::SIGKILL as i32);
+        }
         self.read_exec_report(worker);
         self.read_notices(worker);
         // Its last frames. What a descendant of its still sends is not
@@ -57,7 +70,11 @@ impl Driver {
         self.read_ring(worker);
         self.forget_owners(worker);
         let Some(link) = self.workers.get_mut(&worker) else { return };
-        link.ended = Some((reap(Which::Pidfd(link.pidfd.as_fd())), Vec::new()));
+        let ended = match body {
+            Body::Unreaped => reap(Which::Pidfd(link.pidfd.as_fd())),
+            Body::Reaped(ended) => ended,
+        };
+        link.ended = Some((ended, Vec::new()));
         self.sources.remove(&link.pidfd);
         link.control.iter().for_each(|control| self.sources.remove(control));
         self.sources.remove(&link.doorbell);
@@ -87,6 +104,7 @@ impl Driver {
         if emptied == Emptied::WithLosses {
             tracing::warn!(worker = %link.name, "had changed what can be read back from its mailbox");
         }
+        self.lose_unborn(worker);
         let link = self.workers.remove(&worker).expect("it was there a moment ago");
         self.keep_remains(worker, &link, ended);
         self.rings.close(link.ring);

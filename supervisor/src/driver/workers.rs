@@ -12,9 +12,10 @@ use ostler_shared::{WorkerId, packet};
 
 use super::Driver;
 use super::hooks::HookNo;
-use super::link::Manners;
+use super::link::{Manners, Role};
 use super::output::{After, FLOOD_PAUSE};
 use super::sources::Source;
+use super::templates::NO_TEMPLATE;
 use crate::deaths::ProgramsEnded;
 use crate::report;
 
@@ -45,7 +46,7 @@ impl Driver {
             }
             let frame = match item.truncated {
                 true => Err(BadFrame::TooLong(item.len)),
-                false => decode(&buffer[..item.len]),
+                false => decode(&buffer[..item.len]).and_then(ToSupervisor::checked),
             };
             match frame {
                 Ok(frame) => self.hear(worker, frame),
@@ -56,32 +57,46 @@ impl Driver {
 
     fn hear(&mut self, worker: WorkerId, frame: ToSupervisor) {
         let Some(link) = self.workers.get(&worker) else { return };
+        let role = link.role;
         match (link.manners, frame) {
             (Manners::Ignored, _) => {}
+            (Manners::Stranger, ToSupervisor::Hello(_)) if role == Role::Template => {
+                self.misbehaved(worker, NO_TEMPLATE.to_owned());
+            }
             (Manners::Stranger, ToSupervisor::Hello(hello)) => self.welcome(worker, hello),
+            (Manners::Stranger, ToSupervisor::Template(hello)) if role == Role::Template => self.welcome(worker, hello),
             (Manners::Stranger, _) => self.misbehaved(worker, "spoke before it said Hello".to_owned()),
-            (Manners::Introduced | Manners::Serving, ToSupervisor::Hello(_)) => {
+            (Manners::Introduced | Manners::Serving, ToSupervisor::Hello(_) | ToSupervisor::Template(_)) => {
                 self.misbehaved(worker, "said Hello twice".to_owned());
             }
-            (Manners::Introduced, ToSupervisor::Ready) => self.ready(worker),
-            (Manners::Serving, ToSupervisor::Ready) => self.misbehaved(worker, "said Ready twice".to_owned()),
+            (Manners::Introduced, ToSupervisor::Ready) if role == Role::Worker => self.ready(worker),
+            (Manners::Introduced, ToSupervisor::Loaded) if role == Role::Template => self.ready(worker),
+            (Manners::Serving, ToSupervisor::Forked { request, pid }) if role == Role::Template => {
+                self.hear_of_birth(worker, request, pid);
+            }
+            (Manners::Serving, ToSupervisor::NotForked { request, why, text }) if role == Role::Template => {
+                self.hear_of_no_birth(worker, request, why, &text);
+            }
+            (Manners::Serving, ToSupervisor::Ready | ToSupervisor::Loaded) => {
+                self.misbehaved(worker, "said Ready twice".to_owned());
+            }
             (Manners::Introduced | Manners::Serving, ToSupervisor::Draining) => {
                 self.step(Event::HungUp { worker, how: HangUp::Leaves });
             }
             (Manners::Introduced | Manners::Serving, ToSupervisor::Pong { nonce }) => self.heard_from(worker, nonce),
-            (Manners::Introduced, ToSupervisor::Programs(_)) => {
-                self.misbehaved(worker, "told of programs before it said Ready".to_owned());
+            (Manners::Serving, ToSupervisor::Programs(programs)) if role == Role::Worker => {
+                self.hear_of_programs(worker, programs);
             }
-            (Manners::Serving, ToSupervisor::Programs(programs)) => self.hear_of_programs(worker, programs),
+            (Manners::Introduced, ToSupervisor::Ready | ToSupervisor::Loaded)
+            | (
+                Manners::Introduced | Manners::Serving,
+                ToSupervisor::Programs(_) | ToSupervisor::Forked { .. } | ToSupervisor::NotForked { .. },
+            ) => self.misbehaved(worker, "said what is not for it to say".to_owned()),
         }
     }
 
     /// How the programs of a connection ended. It changes nothing: what becomes of the connection, its completion says.
     fn hear_of_programs(&mut self, worker: WorkerId, programs: Programs) {
-        let programs = match programs.checked() {
-            Ok(programs) => programs,
-            Err(bad) => return self.misbehaved(worker, format!("sent {bad}")),
-        };
         let Some(link) = self.workers.get(&worker) else { return };
         let ended = ProgramsEnded::of(&link.name, &link.settings.pool.program, &programs);
         report::programs(&ended);
@@ -176,10 +191,6 @@ impl Driver {
     // ── the channel ────────────────────────────────────────────────────────────────────────────────────────
 
     fn welcome(&mut self, worker: WorkerId, hello: Hello) {
-        let hello = match hello.checked() {
-            Ok(hello) => hello,
-            Err(bad) => return self.misbehaved(worker, format!("sent {bad}")),
-        };
         let Some(link) = self.workers.get_mut(&worker) else { return };
         if hello.protocol != PROTOCOL {
             let how = format!(

@@ -2,8 +2,9 @@
 //!
 //! The rest of the module is split by question: what happens to a connection (`connections`), to a worker
 //! (`roster`), to what a worker leaves unclaimed (`recalling`), to one that stands still (`watching`, and its `requests`), to
-//! what a worker accepts for itself (`by_itself`), a slot that has to change its worker (`moving`, for `rollout`, `renewal` or `recycling`), to all workers while the pool rests
-//! (`pausing`), to the number of slots (`scaling`), to everything at the end (`stopping`), and what workers are told about
+//! what a worker accepts for itself (`by_itself`), a slot that has to change its worker (`moving`, for `rollout`, `renewal` or
+//! `recycling`), to all workers while the pool rests (`pausing`), to the processes that fork workers (`templates`), to the number
+//! of slots (`scaling`), to everything at the end (`stopping`), and what workers are told about
 //! the line (`pressure`).
 
 mod by_itself;
@@ -19,6 +20,7 @@ mod rollout;
 mod roster;
 mod scaling;
 mod stopping;
+mod templates;
 mod view;
 mod watching;
 
@@ -55,6 +57,7 @@ pub(crate) use rollout::Progress;
 use rollout::Rollout;
 use scaling::Scaling;
 use stopping::Stopping;
+use templates::Templates;
 
 /// Who has a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +84,12 @@ enum Key {
     Probation,
     /// Accepting, after descriptors or memory ran out.
     Starved,
+    /// A template, by the deadline of its state.
+    TemplateLife(WorkerId),
+    /// A generation that waits for its next template.
+    Template(Generation),
+    /// A worker that a template was asked for.
+    Fork(Seat),
     /// The end of a pause.
     Resumed,
     /// The line, at a stop.
@@ -182,6 +191,7 @@ pub(crate) struct Pool {
     renewal: Option<Renewal>,
     activity: Activity,
     recycling: Recycling,
+    templates: Templates,
     stopping: Option<Stopping>,
     reload: ReloadOutcome,
     /// Whether all workers that ever served told what they accept.
@@ -232,6 +242,7 @@ impl Pool {
             renewal: None,
             activity: Activity::Active,
             recycling: Recycling::default(),
+            templates: Templates::default(),
             stopping: None,
             reload: ReloadOutcome::None,
             told: Told::Everything,
@@ -280,7 +291,9 @@ impl Pool {
                 Key::Recovery(seat) => self.trust_again(turn, seat),
                 Key::Pulse(seat) => self.take_pulse(turn, seat),
                 Key::Marks(seat) => self.read_marks(turn, seat),
-                Key::Vacancy(_) | Key::Move | Key::Probation => self.roster_changed = true,
+                Key::TemplateLife(id) => self.template_deadline_passed(turn, id),
+                Key::Fork(seat) => self.fork_is_overdue(turn, seat),
+                Key::Vacancy(_) | Key::Template(_) | Key::Move | Key::Probation => self.roster_changed = true,
                 Key::Age(seat) => self.comes_of_age(turn, seat),
                 Key::Measure => self.measure(turn),
                 Key::Starved => self.starved = false,
@@ -303,6 +316,7 @@ impl Pool {
         self.follow_the_load(turn);
         while std::mem::take(&mut self.roster_changed) {
             self.close_slots();
+            self.keep_templates(turn);
             self.advance_moves(turn);
             self.fill_vacancies(turn);
             self.note_completeness(turn);

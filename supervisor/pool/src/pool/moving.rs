@@ -121,18 +121,23 @@ impl Pool {
         };
         match earliest {
             Some(at) if at > turn.now => Chance::At(at),
+            // A template that becomes ready sets `roster_changed`.
+            Some(_) | None if self.origin_of(self.settings_after(no, purpose)).is_none() => Chance::Later,
             Some(_) | None if slot.leaving.is_empty() => Chance::Now,
             Some(_) | None => Chance::Later, // its end sets `roster_changed`
         }
     }
 
+    /// What the successor of a slot runs.
+    fn settings_after(&self, no: SlotNo, purpose: Purpose) -> &Arc<Settings> {
+        match (purpose, self.rollout_goal()) {
+            (Purpose::Rollout, Some(goal)) => goal,
+            (Purpose::Rollout, None) | (Purpose::Renewal | Purpose::Recycle, _) => &self.slots[&no].settings,
+        }
+    }
+
     fn begin_move(&mut self, turn: &mut Turn<'_>, no: SlotNo, purpose: Purpose) {
-        let settings: Arc<Settings> = match (purpose, self.rollout_goal()) {
-            (Purpose::Rollout, Some(goal)) => Arc::clone(goal),
-            (Purpose::Rollout, None) | (Purpose::Renewal | Purpose::Recycle, _) => {
-                Arc::clone(&self.slots[&no].settings)
-            }
-        };
+        let settings = Arc::clone(self.settings_after(no, purpose));
         let seat = self.spawn(turn, no, settings);
         self.slot_mut(no).successor = Some(seat);
         self.moves.insert(no, Move { stage: Stage::Starting, purpose });

@@ -82,6 +82,7 @@ impl Pool {
             && self
                 .all_workers()
                 .all(|worker| self.slots[&worker.slot].settings.generation == worker.settings.generation)
+            && self.templates.are_of(self.settings.generation)
     }
 
     /// Begins to move every slot to a new generation.
@@ -267,6 +268,18 @@ impl Pool {
         let concerned = rollout.is_on_trial(worker.settings.generation);
         if concerned {
             rollout.progress = Progress::Failed(Setback { failure: failure.clone(), stage });
+        }
+        concerned
+    }
+
+    /// A template of the new generation that failed before the commit has failed for all of it (I4).
+    pub(super) fn template_fails_rollout(&mut self, generation: Generation, failure: &Failure) -> bool {
+        let concerned = self.rollout.as_ref().is_some_and(|rollout| rollout.is_on_trial(generation));
+        if concerned {
+            let stage = self.setback_stage();
+            if let Some(rollout) = &mut self.rollout {
+                rollout.progress = Progress::Failed(Setback { failure: failure.clone(), stage });
+            }
         }
         concerned
     }

@@ -7,7 +7,7 @@ use ostler_shared::{ConnId, SlotNo, WorkerId, WorkerName};
 
 use super::rollout::SlotTrial;
 use super::{Health, Key, Pool, Standing, at_most, half};
-use crate::action::{Action, Step};
+use crate::action::{Action, Origin, Step};
 use crate::event::{Exit, HangUp, Settings};
 use crate::lifecycle::{self, Effect, Input, State};
 use crate::note::Note;
@@ -62,6 +62,9 @@ impl Pool {
         if taken || crowded {
             return false;
         }
+        if self.origin_of(&slot.settings).is_none() {
+            return false; // a template that becomes ready sets `roster_changed`
+        }
         match slot.earliest_spawn() {
             Some(at) if at > turn.now => {
                 self.timers.set(Key::Vacancy(no), at);
@@ -74,12 +77,17 @@ impl Pool {
     /// Makes a worker and asks for its process. The caller gives it its role in the slot.
     pub(super) fn spawn(&mut self, turn: &mut Turn<'_>, slot: SlotNo, settings: Arc<Settings>) -> Seat {
         let id = turn.new_worker_id();
+        let origin = self.origin_of(&settings).expect("whoever asks for a worker has seen that it can be made");
         let name = WorkerName { pool: self.name.clone(), slot, generation: settings.generation };
         let worker = Worker {
             id,
             name: name.clone(),
             slot,
             settings: Arc::clone(&settings),
+            template: match origin {
+                Origin::Exec => None,
+                Origin::Template(template) => Some(template),
+            },
             state: State::Starting,
             spawned_at: turn.now,
             ready_at: None,
@@ -114,13 +122,20 @@ impl Pool {
         let slot = self.slot_mut(slot);
         slot.last_spawn = Some(turn.now);
         slot.wait_until = None;
-        turn.act(Action::Spawn { worker: id, pool: self.no, name, settings });
+        match origin {
+            Origin::Exec => {}
+            Origin::Template(_) => self.await_fork(turn, seat),
+        }
+        turn.act(Action::Spawn { worker: id, pool: self.no, name, settings, origin });
         seat
     }
 
     // ── what a worker says ─────────────────────────────────────────────────────────────────────────────────
 
     pub(crate) fn ready(&mut self, turn: &mut Turn<'_>, worker: WorkerId) {
+        if self.has_template(worker) {
+            return self.template_ready(turn, worker);
+        }
         let Some(seat) = self.seat_of(worker) else { return };
         if self.pass(seat, Input::Ready) != Effect::Serve {
             return;
@@ -138,6 +153,7 @@ impl Pool {
         self.begin_to_wear(turn, seat);
         self.place(seat);
         self.slot_mut(slot).has_served = true;
+        self.prove_template(seat);
         self.begin_probation(turn.now, seat);
         if self.slots[&slot].successor == Some(seat) {
             self.promote(turn, slot);
@@ -147,6 +163,9 @@ impl Pool {
     }
 
     pub(crate) fn hung_up(&mut self, turn: &mut Turn<'_>, worker: WorkerId, how: HangUp) {
+        if self.has_template(worker) {
+            return self.template_hung_up(turn, worker, how);
+        }
         let Some(seat) = self.seat_of(worker) else { return };
         let cause = match how {
             HangUp::Leaves => Cause::Leaves,
@@ -164,6 +183,9 @@ impl Pool {
     }
 
     pub(crate) fn misbehaved(&mut self, turn: &mut Turn<'_>, worker: WorkerId, how: String) {
+        if self.has_template(worker) {
+            return self.template_misbehaved(turn, worker, how);
+        }
         let Some(seat) = self.seat_of(worker) else { return };
         let worker = self.worker_mut(seat);
         if matches!(worker.leaving, Some((Cause::Misbehaved, _))) {
@@ -175,6 +197,9 @@ impl Pool {
     }
 
     pub(crate) fn exec_failed(&mut self, worker: WorkerId, why: String) {
+        if self.has_template(worker) {
+            return self.template_exec_failed(worker, why);
+        }
         let Some(seat) = self.seat_of(worker) else { return };
         self.worker_mut(seat).trouble = Some(What::Exec(why));
     }
@@ -320,6 +345,9 @@ impl Pool {
 
     /// No process could be made.
     pub(crate) fn spawn_failed(&mut self, turn: &mut Turn<'_>, worker: WorkerId, why: String) {
+        if self.has_template(worker) {
+            return self.template_not_started(turn, worker, why);
+        }
         let Some(seat) = self.seat_of(worker) else { return };
         let worker = self.bury(seat);
         let failure = worker.failed(What::Spawn(why));
@@ -327,6 +355,9 @@ impl Pool {
     }
 
     pub(crate) fn died(&mut self, turn: &mut Turn<'_>, worker: WorkerId, exit: Exit, unclaimed: &[ConnId]) {
+        if self.has_template(worker) {
+            return self.template_died(turn, worker, exit);
+        }
         let Some(seat) = self.seat_of(worker) else {
             panic!("I8: {worker} died twice");
         };
@@ -358,11 +389,12 @@ impl Pool {
         self.after_death(turn, &worker, seat, failure);
     }
 
-    fn bury(&mut self, seat: Seat) -> Worker {
+    pub(super) fn bury(&mut self, seat: Seat) -> Worker {
         self.free.withdraw(seat);
         self.ahead.withdraw(seat);
         self.timers.clear(Key::Life(seat));
         self.timers.clear(Key::Rest(seat));
+        self.timers.clear(Key::Fork(seat));
         self.stop_watching(seat);
         self.stop_watching_over(seat);
         self.stop_wearing(seat);
@@ -403,6 +435,20 @@ impl Pool {
 
     /// A failure that counts against the slot and the pool.
     fn suspect(&mut self, turn: &mut Turn<'_>, slot: SlotNo, failure: Failure) {
+        if self.count_failure(turn, &failure) == Verdict::Spent {
+            return;
+        }
+        let start = self.config().start.clone();
+        let slot = self.slots.get_mut(&slot).expect("a slot stays while a worker is in it");
+        let wait = slot.back_off.wait(&start, turn.rng);
+        slot.wait_until = Some(turn.now + wait);
+        if self.health == Health::Trying {
+            turn.note(Note::BackOff { failure, wait });
+        }
+    }
+
+    /// Counts a failure; `Spent` when it is the one by which the pool is given up.
+    pub(super) fn count_failure(&mut self, turn: &mut Turn<'_>, failure: &Failure) -> Verdict {
         let start = self.config().start.clone();
         self.last_failure = Some(failure.clone());
         // A command that can't be executed at the first start will not mend itself while somebody waits for it.
@@ -413,15 +459,10 @@ impl Pool {
         if self.health == Health::Trying && (spent || hopeless) {
             self.health = Health::Failed;
             let survivors = self.all_workers().filter(|worker| worker.state == State::Ready).count();
-            turn.note(Note::PoolFailed { pool: self.name.clone(), failure, survivors });
-            return;
+            turn.note(Note::PoolFailed { pool: self.name.clone(), failure: failure.clone(), survivors });
+            return Verdict::Spent;
         }
-        let slot = self.slots.get_mut(&slot).expect("a slot stays while a worker is in it");
-        let wait = slot.back_off.wait(&start, turn.rng);
-        slot.wait_until = Some(turn.now + wait);
-        if self.health == Health::Trying {
-            turn.note(Note::BackOff { failure, wait });
-        }
+        Verdict::Holds
     }
 
     // ── slots ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -488,6 +529,7 @@ impl Pool {
     pub(super) fn forgive(&mut self) {
         self.health = Health::Trying;
         self.intensity.forgive();
+        self.templates.forgive();
         self.forgive_slots();
     }
 

@@ -87,6 +87,7 @@ impl Pool {
             for seat in self.all_seats() {
                 self.dismiss(turn, seat, Input::Hurry, cause);
             }
+            self.dismiss_templates(turn, Input::Hurry, cause);
             self.shed_line(turn);
         }
     }
@@ -113,6 +114,7 @@ impl Pool {
                 self.dismiss(turn, seat, Input::Drain, cause);
             }
         }
+        self.dismiss_templates(turn, Input::Drain, cause);
     }
 
     pub(super) fn advance_stop(&mut self, turn: &mut Turn<'_>) {
@@ -128,7 +130,7 @@ impl Pool {
             Phase::Serving | Phase::Gone => return,
             Phase::Draining => {}
         }
-        if self.seats.is_empty() && self.nobody_waits() {
+        if self.seats.is_empty() && self.templates.is_empty() && self.nobody_waits() {
             self.set_phase(Phase::Gone);
             self.timers.clear(Key::LastCall);
             turn.note(Note::PoolStopped {
@@ -180,6 +182,11 @@ impl Pool {
             Some(Phase::Serving) => !self.line.is_empty(),
             Some(Phase::Draining | Phase::Gone) => false,
         }
+    }
+
+    /// Why its workers leave, where all do.
+    pub(super) fn stopping_cause(&self) -> Option<Cause> {
+        self.stopping.as_ref().map(|stopping| stopping.cause)
     }
 
     pub(super) fn last_call_at(&self) -> Option<Moment> {

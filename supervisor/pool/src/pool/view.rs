@@ -40,6 +40,7 @@ impl Pool {
             service: self.service.tell(now),
             reload: self.reload.clone(),
             workers: self.worker_rows(now),
+            templates: self.template_rows(now),
         }
     }
 
@@ -111,6 +112,9 @@ impl Pool {
             Key::Probation => "the end of the probation".to_owned(),
             Key::Age(seat) => format!("{} has served for long enough", name(seat)),
             Key::Measure => "the memory of workers is looked at".to_owned(),
+            Key::TemplateLife(id) => format!("{} is in its state for too long", self.template_name(id)),
+            Key::Template(generation) => format!("generation {generation} gets its next template"),
+            Key::Fork(seat) => format!("{} should have been forked", name(seat)),
             Key::Starved => "accepting is tried again".to_owned(),
             Key::Resumed => "all workers should be back from a pause".to_owned(),
             Key::LastCall => "the last call of the stop".to_owned(),
@@ -163,7 +167,7 @@ fn word(state: State) -> &'static str {
     }
 }
 
-fn shown(state: State) -> WorkerState {
+pub(super) fn shown(state: State) -> WorkerState {
     match state {
         State::Starting => WorkerState::Starting,
         State::Ready => WorkerState::Ready,

@@ -190,6 +190,12 @@ impl Pools {
                 self.owners.remove(&worker);
                 touched
             }
+            Event::Forked { worker } => self.of(worker, now, out, |pool, _| pool.forked(worker)),
+            Event::NotForked { worker, why } => {
+                let touched = self.of(worker, now, out, |pool, turn| pool.not_forked(turn, worker, why));
+                self.owners.remove(&worker);
+                touched
+            }
             Event::Died { worker, exit, unclaimed } => {
                 let touched = self.of(worker, now, out, |pool, turn| pool.died(turn, worker, exit, &unclaimed));
                 self.owners.remove(&worker);
@@ -354,7 +360,7 @@ impl Pools {
 
     fn keep_owners(&mut self, actions: &[Action]) {
         for action in actions {
-            if let Action::Spawn { worker, pool, .. } = action {
+            if let Action::Spawn { worker, pool, .. } | Action::StartTemplate { template: worker, pool, .. } = action {
                 self.owners.insert(*worker, *pool);
             }
         }

@@ -9,7 +9,7 @@ use ostler_shared::{ConnId, PoolName, SlotNo, WorkerId};
 
 use super::fake::{Fake, Probe, Process, Record};
 use super::plan::{POOLS_MAX, Places, draw_reload, draw_workers};
-use super::{Burial, Conn, Place, World, by_itself, doors, oracle, recycling};
+use super::{Burial, Conn, Place, World, by_itself, doors, oracle, recycling, templates};
 
 /// What can happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +36,11 @@ pub(crate) enum Kind {
     QueueRunsEmpty,
     TimePasses,
     OperatorActs,
+    TemplateActs,
 }
 
 /// Every kind, and how often it comes up.
-pub(crate) const KINDS: [(Kind, u32); 22] = [
+pub(crate) const KINDS: [(Kind, u32); 23] = [
     (Kind::ClientsCome, 24),
     (Kind::ClientHangsUp, 2),
     (Kind::WorkerClaims, 18),
@@ -62,6 +63,7 @@ pub(crate) const KINDS: [(Kind, u32); 22] = [
     (Kind::QueueRunsEmpty, 4),
     (Kind::TimePasses, 14),
     (Kind::OperatorActs, 3),
+    (Kind::TemplateActs, 8),
 ];
 
 /// A driver is so late at most, in nanoseconds.
@@ -99,6 +101,7 @@ impl World {
             Kind::QueueRunsEmpty => self.a_queue_runs_empty(),
             Kind::TimePasses => self.time_passes(),
             Kind::OperatorActs => self.an_operator_acts(),
+            Kind::TemplateActs => templates::happen(self),
         }
     }
 
@@ -122,6 +125,7 @@ impl World {
             self.a_ring_is_read();
             self.a_worker_answers();
             self.a_drained_worker_ends();
+            templates::happen(self);
         }
         self.a_worker_continues();
         self.time_passes();

@@ -12,6 +12,7 @@ mod oracle;
 mod plan;
 mod recycling;
 pub(crate) mod shrink;
+mod templates;
 mod trial;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -20,8 +21,8 @@ use std::time::Duration;
 
 use ostler_config::checked;
 use ostler_pool::{
-    Action, Answer, Event, Exit, HangUp, Moment, Note, PoolNo, Pools, Pulse, Refusal, RequestId, Settings, Shed, Sign,
-    Step, Uid, Urgency,
+    Action, Answer, Event, Exit, HangUp, Moment, Note, Origin, PoolNo, Pools, Pulse, Refusal, RequestId, Settings,
+    Shed, Sign, Step, Uid, Urgency,
 };
 use ostler_shared::region::{Beats, Keeping};
 use ostler_shared::{ConnId, PoolName, WorkerId, WorkerName};
@@ -81,6 +82,7 @@ pub(crate) struct World {
     plan: Plan,
     config: Arc<checked::Config>,
     workers: BTreeMap<WorkerId, Fake>,
+    templates: templates::Templates,
     /// By number, from 1.
     conns: Vec<Conn>,
     /// What a reload under way is to bring.
@@ -147,6 +149,7 @@ impl World {
             oracle: Oracle::new(&config, extra),
             config,
             workers: BTreeMap::new(),
+            templates: BTreeMap::new(),
             conns: Vec::new(),
             aside: None,
             accepting: vec![false; plan.pools],
@@ -285,7 +288,14 @@ impl World {
                     assert!(std::mem::replace(&mut self.accepting[pool.0], false), "accepting was paused twice");
                 }
                 Action::RefuseNew { pool } => self.refuse_new(pool),
-                Action::Spawn { worker, pool, name, settings } => self.spawn(worker, pool, name, &settings),
+                Action::Spawn { worker, pool, name, settings, origin } => {
+                    self.spawn(worker, pool, name, &settings, origin);
+                }
+                Action::StartTemplate { template, pool, name, settings } => {
+                    templates::start(self, template, pool, &name, &settings);
+                }
+                Action::Drain { worker } if templates::drain(self, worker) => {}
+                Action::Signal { worker, step } if templates::signal(self, worker, step) => {}
                 Action::HandOff { worker, conn } => self.hand_off(worker, conn),
                 Action::Recall { worker } => self.recall(worker),
                 Action::Probe { worker } => self.probe(worker),
@@ -344,7 +354,7 @@ impl World {
         self.pending.push_back(Event::KernelQueueEmpty { pool: PoolNo(pool) });
     }
 
-    fn spawn(&mut self, worker: WorkerId, pool: PoolNo, name: WorkerName, settings: &Settings) {
+    fn spawn(&mut self, worker: WorkerId, pool: PoolNo, name: WorkerName, settings: &Settings, origin: Origin) {
         trial::check_spawn(self, pool.0, &name, settings);
         oracle::check_spawn(self, pool.0, name.generation);
         recycling::check_spawn(self, pool.0, &name);
@@ -356,11 +366,18 @@ impl World {
             keeping: if self.dice.u32(0..4) == 0 { Keeping::Nothing } else { Keeping::Marks },
             beats: [Beats::Never, Beats::WhileIdle, Beats::Always, Beats::Always][self.dice.usize(0..4)],
         };
-        if self.strikes(faults.spawn_fails) {
+        let comes = match origin {
+            Origin::Exec => true,
+            Origin::Template(template) => templates::fork(self, template, worker, &name),
+        };
+        if !comes {
+            return;
+        }
+        if origin == Origin::Exec && self.strikes(faults.spawn_fails) {
             self.marks.spawn_failed += 1;
             return self.pending.push_back(Event::SpawnFailed { worker, why: "EAGAIN".into() });
         }
-        if self.strikes(faults.exec_fails) {
+        if origin == Origin::Exec && self.strikes(faults.exec_fails) {
             self.marks.exec_failed += 1;
             traits.mute = true;
             self.pending.push_back(Event::ExecFailed { worker, why: "ENOENT".into() });

@@ -695,6 +695,7 @@ pub(super) fn check_the_end(world: &mut World) {
         );
     }
     assert!(world.workers.is_empty(), "I8: workers outlive the stop: {:?}", world.workers.keys());
+    assert!(world.templates.is_empty(), "I8: templates outlive the stop: {:?}", world.templates);
     assert!(world.open_requests.is_empty(), "never answered: {:?}", world.open_requests);
 }
 

@@ -181,6 +181,7 @@ pub(crate) fn draw_reload(dice: &mut fastrand::Rng) -> checked::Reload {
         },
         canary: if dice.bool() { checked::Canary::Sent } else { checked::Canary::Spared },
         probation: Duration::from_millis([0, 0, 30, 700][dice.usize(0..4)]),
+        template: if dice.u32(0..3) == 0 { checked::Template::Used } else { checked::Template::Unused },
     }
 }
 

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 use ostler_config::checked::Pool;
 use ostler_pool::{Cause, Exit, Failure, Note, Settings};
-use ostler_shared::{PoolName, WorkerId, WorkerName};
+use ostler_shared::{PoolName, SlotNo, WorkerId, WorkerName};
 
 use super::super::Driver;
 use super::call::{Call, Title};
@@ -52,6 +52,9 @@ impl Driver {
     pub(in super::super) fn call_exit(&mut self, settings: &Settings, death: &Death) {
         let pool = &settings.pool;
         let Some(command) = &pool.hooks.exit else { return };
+        if death.worker.slot == SlotNo::TEMPLATE {
+            return; // it was in no slot, and `ready` was not called for it
+        }
         let exit = match death.exit {
             Exit::Code(code) => code.to_string(),
             Exit::Signal(signal) => signal_name(signal),
