@@ -1,6 +1,7 @@
 """Two ASGI applications of nothing but the interface, which start quickly: `app`, and one whose startup fails.
 
-`/` and `/sleep/MS` are answered as the hello server does, and a WebSocket gets back what it sends.
+`/` and `/sleep/MS` are answered as the hello server does, `/loaded` with the process that has loaded this, and a WebSocket gets
+back what it sends.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 from typing import Any, Awaitable, Callable
+
+LOADED_BY = os.getpid()
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -34,7 +37,7 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
     words = scope["path"].strip("/").split("/")
     if words[0] == "sleep":
         await asyncio.sleep(int(words[1]) / 1000)
-    body = who_am_i().encode()
+    body = f"{LOADED_BY}\n".encode() if words[0] == "loaded" else who_am_i().encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
 

@@ -24,9 +24,11 @@ from ._errors import (
     STARVED_MAX_S,
     BadEnvironment,
     BadMessage,
+    BadTemplate,
     ConnectedAlready,
     ConnectError,
     GreetingError,
+    IsTemplate,
     MailboxFailed,
     NextError,
     NoReserve,
@@ -39,6 +41,8 @@ from ._errors import (
 from ._marks import Marker
 from ._place import WorkerName
 from ._report import program
+from ._template import Loaded
+from ._template import template as _template
 from ._ticket import Family, Peer, Ticket
 from ._version import VERSION as __version__
 from ._watch import EXIT_UNFINISHED
@@ -53,11 +57,13 @@ __all__ = [
     "AsyncConnection",
     "BadEnvironment",
     "BadMessage",
+    "BadTemplate",
     "ConnectError",
     "ConnectedAlready",
     "Connection",
     "Family",
     "GreetingError",
+    "IsTemplate",
     "MailboxFailed",
     "Marker",
     "NextError",
@@ -78,6 +84,7 @@ __all__ = [
     "connect",
     "connections",
     "serve",
+    "template",
 ]
 
 
@@ -124,6 +131,24 @@ def aconnections() -> AsyncIterator[AsyncConnection]:
 async def aserve(handler: Callable[[AsyncConnection], Awaitable[object]]) -> None:
     """As `serve`, in an event loop: each handler is a task, and when the worker is drained all of them have ended."""
     await _at_the_edge().aserve(handler)
+
+
+def template(load: Callable[[], Loaded]) -> Loaded:
+    """Gives what `load` gives, loaded once for all workers where the pool has `reload.template = true`.
+
+    There, `load` is called in one process, which forks the workers; in each of them this returns. Elsewhere each worker calls
+    `load` for itself. Call it first, in the main thread, and then serve:
+
+        model = ostler_worker.template(load_model)
+        for connection in ostler_worker.connections():
+            ...
+
+    `load` must leave no thread behind, and should leave no connection or file open that is not for all workers at once.
+    """
+    try:
+        return _template(load)
+    except ConnectError as problem:
+        raise SystemExit(f"{program()}: {problem}") from problem
 
 
 def _at_the_edge() -> Worker:

@@ -1,4 +1,4 @@
-"""Finds the application that a server's command line names."""
+"""Finds the application that a server's command line names, and a place to serve it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,26 @@ import os
 import sys
 from typing import Any, Callable
 
+from ._place import TEMPLATE
+from ._template import template
+from ._worker import Worker, connect
+
 
 class NoApplication(Exception):
     """What was named is no application."""
+
+
+def start(name: str) -> tuple[Worker, Callable[..., Any]]:
+    """Connects and loads `module:name`; in a template it is loaded first, and once for all workers.
+
+    Raises a `ConnectError`, `NoApplication`, or whatever the import raises.
+    """
+    if TEMPLATE in os.environ:
+        application = template(lambda: load(name))
+        return connect(), application
+    # First, so that TERM is a drain while the application loads, and started by hand it says so before that.
+    worker = connect()
+    return worker, load(name)
 
 
 def load(name: str) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ from typing import Final, Union
 
 from ._errors import GreetingError
 from ._version import VERSION
-from ._wire import FRAME_MAX, PROTOCOL, BadFrame, Drain, Ping, ToWorker, Welcome, decode, hello, pong
+from ._wire import FRAME_MAX, PROTOCOL, BadFrame, Drain, Fork, Ping, ToWorker, Welcome, decode, hello, pong
 
 WELCOME_TIMEOUT_S: Final = 10.0
 """How long a worker waits for the supervisor's answer to its Hello."""
@@ -80,15 +80,20 @@ class Control:
 
 def greet(control: Control, longest_s: float) -> Welcome:
     """Says Hello and waits for the Welcome, or raises `GreetingError`."""
+    return introduce(control, hello(LIBRARY), longest_s)
+
+
+def introduce(control: Control, frame: bytes, longest_s: float) -> Welcome:
+    """As `greet`, with this frame."""
     deadline = time.monotonic() + longest_s
-    control.send(hello(LIBRARY))
+    control.send(frame)
     while True:
         heard = control.hear()
         if isinstance(heard, Welcome):
             return _checked(heard)
         if isinstance(heard, Ping):
             control.send(pong(heard.nonce))
-        elif isinstance(heard, Drain):
+        elif isinstance(heard, (Drain, Fork)):
             pass  # the mailbox says the same, and for longer
         elif heard is Silence.UNKNOWN:
             raise GreetingError("the supervisor's answer makes no sense: it is not a frame of this protocol")

@@ -26,6 +26,26 @@ class OtherProtocol(ConnectError):
     """The supervisor speaks another protocol."""
 
 
+class IsTemplate(ConnectError):
+    """It was started to fork workers, and would be one."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this pool has reload.template = true: have this program load everything in `ostler_worker.template(load)` "
+            "before it connects, or remove reload.template"
+        )
+
+
+class BadTemplate(ConnectError):
+    """It can't be a template: it has more than one thread."""
+
+    def __init__(self, count: int, names: str) -> None:
+        super().__init__(
+            f"cannot be a template: it has {count} threads ({names}), and a forked worker would have one of them only: "
+            "start threads after `template`, not in what it loads, or set reload.template = false"
+        )
+
+
 class BadEnvironment(ConnectError):
     """A variable that the supervisor sets is missing or makes no sense."""
 

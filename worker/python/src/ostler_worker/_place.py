@@ -13,6 +13,8 @@ from ._errors import BadEnvironment, NotOurs, NotStarted, OtherProtocol
 from ._wire import PROTOCOL
 
 MAILBOX_FD: Final = 3
+TEMPLATE: Final = "OSTLER_TEMPLATE"
+"""Present in the environment where this process is to be a template."""
 
 _POOL: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _SLOT_AND_GENERATION: Final = re.compile(r"(\d+)\.(\d+)", re.ASCII)

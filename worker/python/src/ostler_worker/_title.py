@@ -25,8 +25,18 @@ class Doing(enum.Enum):
 
 def show(name: WorkerName, doing: Doing) -> None:
     """Shows it. A system that does not let it be shown loses nothing else."""
+    _write(title(name, doing))
+
+
+def show_template(pool: str, generation: str, doing: Doing) -> None:
+    """The same for a template, which is in no slot."""
+    place = f"/template.{generation} {doing.value[0]}"
+    _write((pool[: max(TITLE_BYTES_MAX - len(place), 0)] + place)[:TITLE_BYTES_MAX])
+
+
+def _write(text: str) -> None:
     with contextlib.suppress(OSError), open("/proc/self/comm", "wb") as comm:
-        comm.write(title(name, doing).encode())
+        comm.write(text.encode())
 
 
 def title(name: WorkerName, doing: Doing) -> str:

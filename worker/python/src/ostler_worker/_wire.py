@@ -6,6 +6,7 @@ varints. A frame from the other side is a claim: what is not one whole frame of 
 
 from __future__ import annotations
 
+import enum
 from typing import Final, NamedTuple, Union
 
 PROTOCOL: Final = 1
@@ -14,6 +15,8 @@ FRAME_MAX: Final = 512
 """Longest frame, in bytes."""
 TEXT_MAX: Final = 256
 """Longest text inside a frame, in bytes."""
+FORK_DESCRIPTORS: Final = 7
+"""What comes along with Fork: mailbox, control channel, region, gauges, doorbell, standard output, standard error."""
 
 
 class Welcome(NamedTuple):
@@ -37,7 +40,21 @@ class Ping(NamedTuple):
     nonce: int
 
 
-ToWorker = Union[Welcome, Drain, Ping]
+class Fork(NamedTuple):
+    """To a template: fork a worker. The descriptors of its place come along."""
+
+    request: int
+    slot: int
+
+
+ToWorker = Union[Welcome, Drain, Ping, Fork]
+
+
+class NoFork(enum.Enum):
+    """Why a template forks no worker."""
+
+    SHORTAGE = 0
+    UNFIT = 1
 
 
 class BadFrame(ValueError):
@@ -46,14 +63,35 @@ class BadFrame(ValueError):
 
 READY: Final = bytes([FRAME_VERSION, 1])
 DRAINING: Final = bytes([FRAME_VERSION, 2])
+LOADED: Final = bytes([FRAME_VERSION, 6])
 
 
 def hello(library: str) -> bytes:
     """The first frame: who speaks."""
+    return bytes([FRAME_VERSION, 0]) + _introduction(library)
+
+
+def hello_of_template(library: str) -> bytes:
+    """The first frame of a template."""
+    return bytes([FRAME_VERSION, 5]) + _introduction(library)
+
+
+def _introduction(library: str) -> bytes:
     text = library.encode()
     if len(text) > TEXT_MAX:
         raise BadFrame(f"a frame with a text of {len(text)} bytes (at most {TEXT_MAX})")
-    return bytes([FRAME_VERSION, 0]) + varint(PROTOCOL) + varint(len(text)) + text
+    return varint(PROTOCOL) + varint(len(text)) + text
+
+
+def forked(request: int, pid: int) -> bytes:
+    """A template's answer to Fork: this is the worker."""
+    return bytes([FRAME_VERSION, 7]) + varint(request) + varint(pid)
+
+
+def not_forked(request: int, why: NoFork, text: str) -> bytes:
+    """A template's answer to Fork: there is none. A long text is cut."""
+    words = text.encode()[:TEXT_MAX].decode(errors="ignore").encode()
+    return bytes([FRAME_VERSION, 8]) + varint(request) + varint(why.value) + varint(len(words)) + words
 
 
 def pong(nonce: int) -> bytes:
@@ -100,6 +138,8 @@ def _read(reader: _Reader) -> ToWorker:
         return Drain()
     if variant == 2:
         return Ping(reader.varint(64))
+    if variant == 3:
+        return Fork(request=reader.varint(64), slot=reader.varint(32))
     raise BadFrame(f"a frame of the unknown kind {variant}")
 
 

@@ -13,10 +13,19 @@ from ._accept import Accepts
 from ._claim import Claims, Received, Word
 from ._completions import BadRegion, Completions, WhenFull
 from ._connection import Connection
-from ._errors import ConnectedAlready, NoReserve, NotMainThread, NotOurs
+from ._errors import ConnectedAlready, IsTemplate, NoReserve, NotMainThread, NotOurs
 from ._listeners import Listeners
 from ._memory import map_gauges, map_region
-from ._place import MAILBOX_FD, Place, WorkerName, read_place, take_channel, take_descriptor, take_listener
+from ._place import (
+    MAILBOX_FD,
+    TEMPLATE,
+    Place,
+    WorkerName,
+    read_place,
+    take_channel,
+    take_descriptor,
+    take_listener,
+)
 from ._reserve import Reserve
 from ._station import Station
 from ._ticket import Ticket
@@ -35,6 +44,8 @@ def connect() -> Worker:
     `ConnectError` when this process was not started by ostler (it says what to type), when both sides don't understand each
     other, or on the second call.
     """
+    if TEMPLATE in os.environ:
+        raise IsTemplate
     place = read_place(os.environ)
     if threading.current_thread() is not threading.main_thread():
         raise NotMainThread

@@ -7,8 +7,8 @@ import importlib
 import sys
 from typing import NoReturn
 
-from .. import ConnectError, NextError, connect
-from .._application import NoApplication, load
+from .. import ConnectError, NextError
+from .._application import NoApplication, start
 from . import Limits, StartupFailed, serve_as
 
 PROGRAM = "ostler_worker.asgi"
@@ -22,14 +22,9 @@ def main() -> None:
         _end(f"{problem}: pip install 'ostler-worker[asgi]'")
     options = _options(Limits())
     try:
-        # First, so that TERM is a drain while the application loads, and started by hand it says so before that.
-        worker = connect()
-    except ConnectError as problem:
-        _end(problem)
-    try:
-        application = load(options.application)
+        worker, application = start(options.application)
         serve_as(worker, application, Limits(options.head_s, options.keep_alive_s), options.access_log)
-    except (NoApplication, NextError, StartupFailed) as problem:
+    except (ConnectError, NoApplication, NextError, StartupFailed) as problem:
         _end(problem)
 
 

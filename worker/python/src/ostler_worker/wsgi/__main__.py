@@ -7,8 +7,8 @@ import importlib
 import sys
 from typing import NoReturn
 
-from .. import ConnectError, NextError, connect
-from .._application import NoApplication, load
+from .. import ConnectError, NextError
+from .._application import NoApplication, start
 from . import Limits, serve_as
 
 PROGRAM = "ostler_worker.wsgi"
@@ -22,13 +22,8 @@ def main() -> None:
         _end(f"{problem}: pip install 'ostler-worker[http]'")
     options = _options(Limits())
     try:
-        # First, so that TERM is a drain while the application loads, and started by hand it says so before that.
-        worker = connect()
-    except ConnectError as problem:
-        _end(problem)
-    try:
-        application = load(options.application)
-    except NoApplication as problem:
+        worker, application = start(options.application)
+    except (ConnectError, NoApplication) as problem:
         _end(problem)
     limits = Limits(**{name: getattr(options, name) for name in Limits._fields})
     try:
