@@ -49,8 +49,9 @@ pub fn unmodified_python(name: &str) -> PathBuf {
 /// A program of a Python environment that `tests/run` makes beside the profiles of the target directory.
 fn in_environment(environment: &str, name: &str) -> PathBuf {
     let running = std::env::current_exe().expect("a running program has a path");
-    // target/PROFILE/deps/TEST
-    let target = running.ancestors().nth(3).expect("a test lies in a target directory");
+    // target/PROFILE/deps/TEST, target/PROFILE/PROGRAM
+    let is_test = running.parent().is_some_and(|dir| dir.ends_with("deps"));
+    let target = running.ancestors().nth(if is_test { 3 } else { 2 }).expect("it lies in a target directory");
     let path = target.join(environment).join("bin").join(name);
     assert!(path.is_file(), "{} is missing: run tests/run, which makes it", path.display());
     path
