@@ -8,6 +8,8 @@ use std::io;
 use std::path::Path;
 
 use ostler_shared::ConnId;
+use ostler_shared::scoreboard::banks::{BANK_WORDS, HEADER_WORDS, Publisher, Store};
+use ostler_shared::scoreboard::content::{Content, Supervisor, Turns};
 use ostler_shared::stream::FrameWriter;
 use ostler_shared::ticket::{Family, Peer, Ticket};
 use ostler_shared::wire::{
@@ -25,8 +27,14 @@ type Seeds = Vec<(&'static str, Vec<u8>)>;
 
 fn main() -> io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    let targets =
-        [("wire", wire()), ("ticket", ticket()), ("config", config()), ("control", control()), ("ring_header", ring())];
+    let targets = [
+        ("wire", wire()),
+        ("ticket", ticket()),
+        ("config", config()),
+        ("control", control()),
+        ("ring_header", ring()),
+        ("scoreboard", scoreboard()),
+    ];
     for (target, seeds) in targets {
         fs::create_dir_all(corpus.join(target))?;
         for (name, bytes) in seeds {
@@ -64,6 +72,47 @@ fn wire() -> Seeds {
         ("drain", frame(&ToWorker::Drain)),
         ("ping", frame(&ToWorker::Ping { nonce: 300 })),
     ]
+}
+
+/// A scoreboard without its second bank, which lies where no input reaches.
+#[derive(Default)]
+struct Page(std::cell::RefCell<Vec<u8>>);
+
+impl Store for Page {
+    fn store(&self, at: usize, words: &[u64]) -> io::Result<()> {
+        if at < HEADER_WORDS + BANK_WORDS {
+            let (begin, mut page) = (at * 8, self.0.borrow_mut());
+            let end = begin + words.len() * 8;
+            let length = page.len().max(end);
+            page.resize(length, 0);
+            page[begin..end].copy_from_slice(&words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>());
+        }
+        Ok(())
+    }
+}
+
+fn scoreboard() -> Seeds {
+    let supervisor = Supervisor {
+        version: "0.1.0".into(),
+        pid: 300,
+        process_start: Some(7),
+        state: "running".into(),
+        started_at_ns: 1,
+        published_at_ns: 2,
+        published_at_unix_ms: 3,
+        turns: Turns::default(),
+        log_lines_dropped: 0,
+        deaths: 0,
+        reloads_ok: 0,
+        reloads_undone: 0,
+    };
+    let content = Content { supervisor, pools: Vec::new(), reloads: Vec::new(), deaths: Vec::new() }.encode();
+    let mut publisher = Publisher::new(Page::default());
+    for _ in 0..2 {
+        publisher.publish(&content).expect("short enough");
+    }
+    let page = publisher.store().0.borrow().clone();
+    vec![("file", page), ("content", content)]
 }
 
 fn ticket() -> Seeds {
