@@ -23,6 +23,7 @@ mod quantiles;
 mod reason;
 mod restart;
 mod snapshot;
+mod tally;
 mod template;
 mod timers;
 mod turn;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use ostler_config::checked::Handoff;
+use ostler_shared::scoreboard::Histogram;
+use ostler_shared::scoreboard::content::Tally;
 use ostler_shared::{Generation, PoolName, SlotNo, WorkerId};
 
 use crate::Moment;
@@ -157,6 +159,14 @@ pub struct PoolSnapshot {
     pub queue_delay: Option<Quantile>,
     /// How long workers held connections.
     pub service: Option<Quantile>,
+    /// How long connections waited in the line before each handoff, since the start.
+    pub waits: Histogram,
+    /// How long workers held connections, since the start.
+    pub services: Histogram,
+    /// Since when the first in the line waits.
+    pub first_in_line: Option<Moment>,
+    /// What happened to its workers since the start.
+    pub tally: Tally,
     /// The last reload.
     pub reload: ReloadOutcome,
     /// Workers by slot, an incumbent before its successor; slots that wait for one included.
@@ -191,8 +201,12 @@ pub struct WorkerSnapshot {
     pub id: Option<WorkerId>,
     /// How it fares.
     pub state: WorkerState,
+    /// Since when; for a slot that waits, since its last worker ended.
+    pub since: Option<Moment>,
     /// Connections in its mailbox or hands.
     pub outstanding: u64,
+    /// When the oldest of them was handed to it.
+    pub oldest_handed: Option<Moment>,
     /// Connections it has served.
     pub done: u64,
     /// Whether anybody knows what it holds and has served.

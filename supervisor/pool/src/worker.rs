@@ -131,6 +131,22 @@ impl Worker {
         u32::try_from(held).expect("bounded by the capacity, or where it is counted")
     }
 
+    /// Since when it has been as status shows it.
+    pub(crate) fn state_since(&self) -> Moment {
+        match self.state {
+            State::Starting => self.spawned_at,
+            State::Ready => self.ready_at.unwrap_or(self.spawned_at),
+            State::Draining | State::Terminating | State::TerminatingFast | State::Aborting | State::Killing => {
+                self.leaving.map_or(self.spawned_at, |(_, since)| since)
+            }
+        }
+    }
+
+    /// When the oldest connection that it holds was handed to it.
+    pub(crate) fn oldest_handed(&self) -> Option<Moment> {
+        self.tickets.values().map(|ticket| ticket.handed_at).min()
+    }
+
     /// Connections that it serves at a time.
     pub(crate) fn concurrency(&self) -> u32 {
         self.settings.pool.concurrency

@@ -15,6 +15,8 @@ mod rollouts;
 #[path = "facts/scaling.rs"]
 mod scaling;
 mod script;
+#[path = "facts/tallies.rs"]
+mod tallies;
 #[path = "facts/templates.rs"]
 mod templates;
 #[path = "facts/unmodified.rs"]

@@ -91,7 +91,9 @@ impl Pool {
     }
 
     fn hand_off(&mut self, turn: &mut Turn<'_>, seat: Seat, waiting: Waiting) {
-        self.queue_delay.record(turn.now, turn.now.since(waiting.accepted_at));
+        let waited = turn.now.since(waiting.accepted_at);
+        self.queue_delay.record(turn.now, waited);
+        self.waits.record(waited);
         if self.worker(seat).room() == Room::Free {
             self.note_wait(turn.now, waiting.accepted_at);
         }
@@ -167,7 +169,9 @@ impl Pool {
                 // The worker's clock readings are a claim (I6): never longer than we know the connection.
                 let told = Duration::from_nanos(done_at_ns.saturating_sub(claimed_at_ns));
                 self.served(turn, seat, 1);
-                self.service.record(now, told.min(now.since(accepted_at)));
+                let held = told.min(now.since(accepted_at));
+                self.service.record(now, held);
+                self.services.record(held);
             }
             Outcome::Truncated | Outcome::Dropped => {
                 let (id, count, name) = (worker.id, worker.lost.len(), worker.name.clone());

@@ -29,6 +29,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_config::checked::{self, Overflow};
+use ostler_shared::scoreboard::Histogram;
+use ostler_shared::scoreboard::content::Tally;
 use ostler_shared::{Generation, PoolName, SlotNo, WorkerId};
 
 use crate::action::Action;
@@ -198,6 +200,10 @@ pub(crate) struct Pool {
     told: Told,
     queue_delay: Quantiles,
     service: Quantiles,
+    /// The same since the start.
+    waits: Histogram,
+    services: Histogram,
+    tally: Tally,
     /// What workers were told of the line.
     pressure: u16,
     /// Shed and not yet told.
@@ -248,6 +254,9 @@ impl Pool {
             told: Told::Everything,
             queue_delay: Quantiles::new(),
             service: Quantiles::new(),
+            waits: Histogram::default(),
+            services: Histogram::default(),
+            tally: Tally::default(),
             pressure: pressure::CALM,
             shed_untold: BTreeMap::new(),
             shed_told_at: None,

@@ -330,6 +330,7 @@ impl Pool {
         self.timers.clear(Key::Probation);
         self.give_slots_the_committed_settings(&BTreeSet::new());
         self.reload = ReloadOutcome::Ok;
+        self.tally.reloads_ok += 1;
         self.standing = Standing::InForce;
         self.free.set_dispatch(self.settings.pool.dispatch);
         self.ahead.set_dispatch(self.settings.pool.dispatch);
@@ -346,6 +347,7 @@ impl Pool {
     pub(crate) fn undone(&mut self, setback: Setback) {
         self.forget_rollout();
         self.reload = ReloadOutcome::Undone(setback);
+        self.tally.reloads_undone += 1;
         self.roster_changed = true;
     }
 

@@ -13,6 +13,7 @@ use crate::lifecycle::{self, Effect, Input, State};
 use crate::note::Note;
 use crate::reason::{Cause, Failure, What};
 use crate::restart::Verdict;
+use crate::tally;
 use crate::turn::Turn;
 use crate::worker::{Conduct, HandoffNo, Own, Seat, Worker};
 use crate::{FAST_KILL_AFTER, HANGUP_GRACE, SPAWN_BATCH_MAX, SPAWN_BATCH_PAUSE, STARTING_MAX};
@@ -76,6 +77,7 @@ impl Pool {
 
     /// Makes a worker and asks for its process. The caller gives it its role in the slot.
     pub(super) fn spawn(&mut self, turn: &mut Turn<'_>, slot: SlotNo, settings: Arc<Settings>) -> Seat {
+        self.tally.started += 1;
         let id = turn.new_worker_id();
         let origin = self.origin_of(&settings).expect("whoever asks for a worker has seen that it can be made");
         let name = WorkerName { pool: self.name.clone(), slot, generation: settings.generation };
@@ -350,6 +352,7 @@ impl Pool {
         }
         let Some(seat) = self.seat_of(worker) else { return };
         let worker = self.bury(seat);
+        self.tally.started -= 1;
         let failure = worker.failed(What::Spawn(why));
         self.after_death(turn, &worker, seat, Some(failure));
     }
@@ -379,12 +382,14 @@ impl Pool {
             lost,
             redelivered: unclaimed.len() as u64,
         });
+        tally::died(&mut self.tally, worker.leaving.map(|(cause, _)| cause), exit);
         let failure = self.probation_failure(&worker, turn.now, exit).or_else(|| worker.failure(turn.now, exit));
         let slot = self.slot_mut(worker.slot);
         slot.last_exit = Some((exit, turn.now));
         let was_successor = worker.judged || slot.successor == Some(seat);
         if !worker.was_asked() && !was_successor {
             slot.restarts += 1;
+            self.tally.restarts += 1;
         }
         self.after_death(turn, &worker, seat, failure);
     }

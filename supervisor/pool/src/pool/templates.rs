@@ -243,6 +243,7 @@ impl Pool {
     /// A worker that was asked for does not come, by no fault of its own: the next template is asked again.
     fn unmake(&mut self, seat: Seat) {
         let worker = self.bury(seat);
+        self.tally.started -= 1;
         let slot = self.slot_mut(worker.slot);
         slot.leaving.retain(|other| *other != seat);
         slot.last_spawn = None;

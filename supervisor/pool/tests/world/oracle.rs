@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ostler_config::checked::{self, Config, Dispatch, OnPoolFailed};
+use ostler_config::checked::{self, Config, Dispatch, Handoff, OnPoolFailed};
 use ostler_pool::{
-    Event, MARKS_SPACING_MIN, Moment, Note, PRESSURE_STEP, PULSE_SPACING_MIN, PoolNo, REFUSED_PAUSE, Refusal, Rescaled,
-    STUCK_REST_MAX, Shed, ShedCounts, Step, UNCLAIMED_MAX, Uid, Urgency,
+    Event, MARKS_SPACING_MIN, Moment, Note, PRESSURE_STEP, PULSE_SPACING_MIN, PoolNo, PoolSnapshot, REFUSED_PAUSE,
+    Refusal, Rescaled, STUCK_REST_MAX, Shed, ShedCounts, Step, UNCLAIMED_MAX, Uid, Urgency,
 };
 use ostler_shared::completion::Outcome;
 use ostler_shared::region::{Beats, Keeping};
@@ -17,9 +17,9 @@ use ostler_shared::{ConnId, Generation, WorkerId, WorkerName};
 use super::fake::{Fake, Probe};
 use super::happenings::LONGEST_LEAP;
 use super::plan::{KILL_AFTER, QUEUE_TIMEOUT};
-use super::recycling;
 use super::trial::{self, Trial};
 use super::{Conn, Place, World};
+use super::{recycling, templates};
 
 /// One more rule, that a test adds to see it broken. Panics when it is.
 pub(crate) type ExtraRule = fn(&World);
@@ -660,7 +660,11 @@ fn recount(world: &mut World) {
         let ours = || world.workers.values().filter(|fake| fake.pool == number);
         let generations: BTreeSet<Generation> = ours().map(|fake| fake.name.generation).collect();
         assert!(generations.len() <= 2 || world.oracle.undo_stuck, "three generations at a time: {generations:?}");
+        check_counters(pool, (ours().count() + templates::unborn(world, number)) as u64);
         for row in &pool.workers {
+            let is_handed = pool.handoff != Handoff::Listen;
+            assert_eq!(row.oldest_handed.is_some(), is_handed && row.outstanding > 0, "{row:?}");
+            assert!(row.since.is_none_or(|since| since <= Moment::from_ns(world.now)), "{row:?}");
             // An incumbent, a successor, and those that go.
             let in_slot = ours().filter(|fake| fake.slot() == row.slot).count();
             assert!(in_slot <= 4, "{in_slot} processes in slot {} of {}", row.slot, pool.name);
@@ -669,6 +673,19 @@ fn recount(world: &mut World) {
         let anything = world.pools.next_deadline().is_some() || ours().next().is_some();
         assert!(!waits_for_news || anything, "somebody waits, and nothing is going to happen");
     }
+}
+
+/// What only counts up agrees with what there is.
+fn check_counters(pool: &PoolSnapshot, processes: u64) {
+    let tally = &pool.tally;
+    let died = tally.died_asked + tally.died_clean + tally.died_failing + tally.died_by_signal;
+    assert_eq!(tally.started, died + processes, "{tally:?}");
+    assert!(tally.restarts <= died, "{tally:?}");
+    assert_eq!(pool.first_in_line.is_some(), pool.in_line > 0);
+    // A handoff that was refused waited too; a completion that was a lie was held too.
+    assert!(pool.waits.count() >= pool.handed, "{pool:?}");
+    // Of what workers accept for themselves not every end has a record, and so a length.
+    assert!(pool.handoff == Handoff::Listen || pool.services.count() >= pool.done, "{pool:?}");
 }
 
 /// I11: accepting a fresh connection never makes the line longer than its limit.

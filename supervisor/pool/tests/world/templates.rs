@@ -83,6 +83,14 @@ pub(super) fn fork(world: &mut World, template: WorkerId, worker: WorkerId, name
     true
 }
 
+/// How many workers of a pool its templates were asked for and have neither forked nor refused.
+pub(super) fn unborn(world: &World, pool: usize) -> usize {
+    let asked: usize =
+        world.templates.values().filter(|template| template.pool == pool).map(|template| template.asked.len()).sum();
+    let answers = world.pending.iter().filter(|event| matches!(event, Event::NotForked { .. })).count();
+    asked + answers
+}
+
 pub(super) fn drain(world: &mut World, template: WorkerId) -> bool {
     let Some(fake) = world.templates.get_mut(&template) else { return false };
     fake.drained = true;
