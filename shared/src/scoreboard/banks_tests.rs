@@ -44,7 +44,7 @@ impl Load for Sheet {
 #[test]
 fn what_was_published_last_is_read_whatever_its_length() {
     let mut publisher = sheet();
-    for length in [0, 1, 7, 8, 9, 4000, 3] {
+    for length in [0, 1, 7, 8, 9, 400, 3] {
         let content: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();
         publisher.publish(&content).unwrap();
         assert_eq!(read(publisher.store()).unwrap(), content);
