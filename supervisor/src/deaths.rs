@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 use ostler_pool::{Cause, Exit, Step};
+use ostler_shared::scoreboard::{self, content};
 use ostler_shared::{WorkerId, WorkerName};
 
-use crate::driver::{Core, OutOfMemory, Usage};
+use crate::driver::{Core, OutOfMemory, Usage, unix_ms};
 
 mod programs;
 mod shown;
@@ -103,9 +104,39 @@ impl Deaths {
         self.kept.iter()
     }
 
+    /// How many there were.
+    pub(crate) fn total(&self) -> u64 {
+        self.forgotten + self.kept.len() as u64
+    }
+
+    /// The last ones, in short, for the scoreboard.
+    pub(crate) fn last_ones(&self) -> Vec<content::Death> {
+        let before = self.kept.len().saturating_sub(scoreboard::DEATHS_MAX);
+        self.kept.iter().skip(before).map(in_short).collect()
+    }
+
     /// How many there were beside those that are kept.
     pub(crate) fn forgotten(&self) -> u64 {
         self.forgotten
+    }
+}
+
+fn in_short(death: &Death) -> content::Death {
+    let (code, signal) = match death.exit {
+        Exit::Code(code) => (Some(code), None),
+        Exit::Signal(signal) => (None, Some(signal)),
+    };
+    content::Death {
+        at_unix_ms: unix_ms(death.at),
+        worker: death.worker.to_string(),
+        id: death.id.0,
+        pid: death.pid,
+        code,
+        signal,
+        cause: death.cause.map(|cause| cause.as_str().into()),
+        lost: death.lost,
+        age_ns: u64::try_from(death.age.as_nanos()).unwrap_or(u64::MAX),
+        last_word: death.last_words.last().cloned(),
     }
 }
 
@@ -157,6 +188,9 @@ pub(crate) mod tests {
             deaths.record(death(number, crash, None));
         }
         assert_eq!(kept(&deaths), (1000..1000 + DEATHS_MAX as u64).collect::<Vec<_>>());
+        assert_eq!(deaths.total(), 2 * DEATHS_MAX as u64 + 10);
+        let last: Vec<u64> = deaths.last_ones().iter().map(|death| death.id).collect();
+        assert_eq!((last.len(), last.last()), (scoreboard::DEATHS_MAX, Some(&(999 + DEATHS_MAX as u64))));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Sets the log up: formatted on the loop's thread, written on a thread of its own, never waited for (I5).
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -16,6 +17,14 @@ const ROOM_AT_THE_END: Duration = Duration::from_millis(100);
 const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
 /// The thread formats nothing and holds one line at a time.
 const STACK_BYTES: usize = 128 * 1024;
+
+/// Lines that were dropped. The subscriber is the process's, and so is this.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines were dropped since the start because nobody read them fast enough.
+pub(crate) fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
 
 /// Starts logging to stderr. What is returned writes the last lines when it is dropped.
 ///
@@ -48,7 +57,9 @@ struct Pen(Sender<Entry>);
 impl Write for Pen {
     /// The formatter writes each event at once, so that what is dropped is dropped whole.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        let _dropped_when_full = self.0.try_send(Entry::Lines(lines.to_vec()));
+        if self.0.try_send(Entry::Lines(lines.to_vec())).is_err() {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(lines.len())
     }
 
@@ -156,5 +167,6 @@ mod tests {
             pen.write_all(&[b'x'; 1024]).unwrap();
         }
         drop(writing);
+        assert!(dropped() > 0);
     }
 }

@@ -9,6 +9,7 @@ mod exit;
 mod hello;
 mod inherited;
 mod logging;
+mod presence;
 mod report;
 mod shim;
 mod status;
@@ -25,7 +26,7 @@ fn main() -> std::process::ExitCode {
         Command::Run(options) => commands::run::run(options),
         Command::Check(options) => commands::check::check(options),
         Command::Init => commands::init::init(),
-        Command::Status { json, place } => commands::ask::status(place, if json { Show::Json } else { Show::Text }),
+        Command::Status { json, place } => commands::status::status(place, if json { Show::Json } else { Show::Text }),
         Command::Deaths { json, place } => commands::ask::deaths(place, if json { Show::Json } else { Show::Text }),
         Command::Dump { place } => {
             ask(place, &Request::Dump, "stopped waiting; the state may be in the log all the same")

@@ -1,36 +1,34 @@
 //! Shows the state of everything: as JSON for programs, as a table for people.
+//!
+//! There is one source, what is published ([`Content`]), whether the supervisor says it itself or the scoreboard does, and so
+//! one schema.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ostler_config::checked::Handoff;
-use ostler_pool::{
-    Exit, Moment, PoolNo, PoolSnapshot, PoolState, Quantile, ReloadOutcome, Tells, TemplateSnapshot, WorkerSnapshot,
-    WorkerState,
-};
-use ostler_shared::WorkerId;
+use ostler_pool::{PoolState, WorkerState};
+use ostler_shared::scoreboard::Content;
+use ostler_shared::scoreboard::content::{LastExit, Pool, Quantile, Template, Worker};
+use ostler_shared::sys::clock::monotonic_ns;
 use serde::{Deserialize, Serialize};
 
-/// What the driver knows besides the pools' snapshot.
-pub(crate) struct Facts<'a> {
-    pub(crate) uptime: Duration,
-    pub(crate) now: Moment,
-    pub(crate) state: &'static str,
-    pub(crate) pools: &'a [PoolSnapshot],
-    pub(crate) listeners: &'a dyn Fn(PoolNo) -> Vec<String>,
-    pub(crate) process: &'a dyn Fn(WorkerId) -> Option<Process>,
-}
+use crate::driver::unix_ms;
 
-/// A worker's process.
-#[derive(Debug, Clone)]
-pub(crate) struct Process {
-    pub(crate) pid: i32,
-    /// Connections in its mailbox, unclaimed.
-    pub(crate) depth: u64,
-    /// What it says of itself.
-    pub(crate) says: Option<String>,
-    /// How its connections have got out of its library's sight, in words; empty where they have not.
-    pub(crate) escapes: Vec<&'static str>,
+mod table;
+
+pub(crate) use table::{Paint, text};
+
+/// How long quantiles look back. What was published that long ago says nothing about the last minute.
+const QUANTILES_WINDOW: Duration = Duration::from_secs(60);
+
+/// Where a state comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// The supervisor says it now.
+    Fresh,
+    /// It was published some time ago by a supervisor whose processes are still there.
+    Published,
+    /// It was published by a supervisor that has ended.
+    Left,
 }
 
 /// `ostler status --json`; what is not measured is null.
@@ -40,6 +38,8 @@ pub(crate) struct Status {
     pid: u32,
     uptime_s: f64,
     state: String,
+    /// How old all of this is: 0 where the supervisor said it itself, and else since it was published.
+    age_s: f64,
     pools: Vec<PoolStatus>,
 }
 
@@ -134,122 +134,168 @@ struct ExitStatus {
     at_s: f64,
 }
 
-/// The state as JSON.
-pub(crate) fn json(facts: &Facts<'_>) -> String {
-    let status = Status {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        uptime_s: seconds(facts.uptime),
-        state: facts.state.to_owned(),
-        pools: facts.pools.iter().map(|pool| pool_status(facts, pool)).collect(),
-    };
-    serde_json::to_string(&status).expect("numbers and strings are JSON")
+/// The instant at which a state is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Instant {
+    now_ns: u64,
+    started_at_ns: u64,
+    age: Duration,
+    freshness: Freshness,
 }
 
-fn handoff(handoff: Handoff) -> &'static str {
-    match handoff {
-        Handoff::Pass => "pass",
-        Handoff::Accept => "accept",
-        Handoff::Listen => "listen",
-        Handoff::Stdio => "stdio",
+impl Instant {
+    fn of(content: &Content, freshness: Freshness) -> Instant {
+        let supervisor = &content.supervisor;
+        let (published, started_at_ns) = (supervisor.published_at_ns, supervisor.started_at_ns);
+        let now_ns = monotonic_ns();
+        match freshness {
+            Freshness::Fresh => Instant { now_ns: published, started_at_ns, age: Duration::ZERO, freshness },
+            Freshness::Published => {
+                let age = Duration::from_nanos(now_ns.saturating_sub(published));
+                Instant { now_ns: now_ns.max(published), started_at_ns, age, freshness }
+            }
+            // Nothing grows older any more; and the machine may have been started anew since.
+            Freshness::Left => {
+                let wall = unix_ms(std::time::SystemTime::now()).saturating_sub(supervisor.published_at_unix_ms);
+                Instant { now_ns: published, started_at_ns, age: Duration::from_millis(wall), freshness }
+            }
+        }
+    }
+
+    fn since(self, at_ns: u64) -> f64 {
+        seconds(Duration::from_nanos(self.now_ns.saturating_sub(at_ns)))
+    }
+
+    /// Its number may be another's when nobody is there to reap it.
+    fn resident_bytes(self, pid: Option<i32>) -> Option<u64> {
+        pid.filter(|_| self.freshness != Freshness::Left).and_then(resident_bytes)
+    }
+
+    fn quantiles(self, told: Option<Quantile>) -> QuantileStatus {
+        let ms = |ns: u64| round3(Duration::from_nanos(ns).as_secs_f64() * 1e3);
+        let told = told.filter(|_| self.age < QUANTILES_WINDOW);
+        QuantileStatus { p50: told.map(|told| ms(told.p50_ns)), p99: told.map(|told| ms(told.p99_ns)) }
     }
 }
 
-fn pool_status(facts: &Facts<'_>, pool: &PoolSnapshot) -> PoolStatus {
-    let workers: Vec<WorkerStatus> = pool.workers.iter().map(|worker| worker_status(facts, worker)).collect();
-    let depths: u64 = workers.iter().filter_map(|worker| worker.waiting).sum();
-    let known = |number: u64| known(pool.tells, number);
-    // Where workers accept for themselves, nothing passes through our hands.
-    let passed = |number: u64| (pool.handoff != Handoff::Listen).then_some(number);
-    let (last, reason) = match &pool.reload {
-        ReloadOutcome::None => ("none", None),
-        ReloadOutcome::Ok => ("ok", None),
-        ReloadOutcome::Undone(setback) => ("undone", Some(crate::report::reason(setback))),
-    };
+impl Status {
+    /// The state as it is to be shown.
+    pub(crate) fn of(content: &Content, freshness: Freshness) -> Status {
+        let instant = Instant::of(content, freshness);
+        let supervisor = &content.supervisor;
+        Status {
+            version: supervisor.version.to_string(),
+            pid: supervisor.pid,
+            uptime_s: instant.since(supervisor.started_at_ns),
+            state: supervisor.state.to_string(),
+            age_s: seconds(instant.age),
+            pools: content.pools.iter().map(|pool| pool_status(instant, pool)).collect(),
+        }
+    }
+
+    /// As JSON.
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("numbers and strings are JSON")
+    }
+
+    /// From JSON.
+    ///
+    /// # Errors
+    /// When it is not a status of this release.
+    pub(crate) fn of_json(json: &str) -> Result<Status, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    /// How old it is.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::try_from_secs_f64(self.age_s).unwrap_or_default()
+    }
+}
+
+fn pool_status(instant: Instant, pool: &Pool) -> PoolStatus {
+    let workers: Vec<WorkerStatus> = pool.workers.iter().map(|worker| worker_status(instant, worker)).collect();
+    // Saturating: a scoreboard can say anything.
+    let depths = workers.iter().filter_map(|worker| worker.waiting).fold(0, u64::saturating_add);
+    let claimed = workers.iter().filter_map(|worker| worker.claimed).fold(0, u64::saturating_add);
+    let (books, shed) = (pool.books, pool.books.shed);
+    // What nobody counts is null, never 0.
+    let known = |number: u64| books.accepted.map(|_| number);
     PoolStatus {
         name: pool.name.to_string(),
-        state: pool_state(pool.state).to_owned(),
-        generation: pool.generation.0,
-        handoff: handoff(pool.handoff).to_owned(),
-        listeners: (facts.listeners)(pool.no),
+        state: pool.state.to_string(),
+        generation: pool.generation,
+        handoff: pool.handoff.to_string(),
+        listeners: pool.listeners.clone(),
         target: pool.target,
-        accepted: known(pool.accepted),
-        done: known(pool.done),
-        failed: known(pool.failed),
-        lost: known(pool.lost),
+        accepted: books.accepted,
+        done: books.done,
+        failed: books.failed,
+        lost: books.lost,
         shed: ShedStatus {
-            queue_full: pool.shed.queue_full,
-            queue_timeout: pool.shed.queue_timeout,
-            client_gone: pool.shed.client_gone,
-            per_uid: pool.shed.per_uid,
-            stopping: pool.shed.stopping,
+            queue_full: shed.queue_full,
+            queue_timeout: shed.queue_timeout,
+            client_gone: shed.client_gone,
+            per_uid: shed.per_uid,
+            stopping: shed.stopping,
         },
-        waiting: known(pool.in_line + depths),
-        claimed: known(pool.outstanding - depths),
-        handed: passed(pool.handed),
-        recalled: passed(pool.recalled),
-        redelivered: passed(pool.redelivered),
+        waiting: known(pool.in_line.unwrap_or(0).saturating_add(depths)),
+        claimed: known(claimed),
+        handed: books.handed,
+        recalled: books.recalled,
+        redelivered: books.redelivered,
         queue: QueueStatus {
-            length: passed(pool.in_line),
-            limit: passed(pool.queue_limit.into()).map(|_| pool.queue_limit),
-            delay_ms: quantiles(pool.queue_delay),
+            length: pool.in_line,
+            limit: pool.queue_limit,
+            delay_ms: instant.quantiles(pool.queue_delay),
         },
-        service_ms: quantiles(pool.service),
-        reload: ReloadStatus { last: last.to_owned(), reason, generation: pool.generation.0 },
+        service_ms: instant.quantiles(pool.service),
+        reload: ReloadStatus {
+            last: pool.last_reload.to_string(),
+            reason: pool.undone_because.clone(),
+            generation: pool.generation,
+        },
         workers,
-        templates: pool.templates.iter().map(|template| template_status(facts, template)).collect(),
+        templates: pool.templates.iter().map(|template| template_status(instant, template)).collect(),
     }
 }
 
-fn template_status(facts: &Facts<'_>, template: &TemplateSnapshot) -> TemplateStatus {
-    let pid = (facts.process)(template.id).map(|process| process.pid);
-    TemplateStatus {
-        generation: template.generation.0,
-        id: template.id.0,
-        pid,
-        state: worker_state(template.state).to_owned(),
-        forked: template.forked,
-        age_s: seconds(template.age),
-        rss_bytes: pid.and_then(resident_bytes),
-    }
-}
-
-fn worker_status(facts: &Facts<'_>, worker: &WorkerSnapshot) -> WorkerStatus {
-    let process = worker.id.and_then(|id| (facts.process)(id));
-    // A mailbox never holds more than was handed; if it seems to, the worker is telling tales of its own.
-    let waiting = process.as_ref().map_or(0, |process| process.depth).min(worker.outstanding);
+fn worker_status(instant: Instant, worker: &Worker) -> WorkerStatus {
+    let waiting = worker.in_mailbox.min(worker.outstanding);
+    let claimed = worker.outstanding.zip(waiting).map(|(outstanding, waiting)| outstanding - waiting);
     WorkerStatus {
-        slot: worker.slot.0,
-        generation: worker.generation.0,
-        id: worker.id.map(|id| id.0),
-        pid: process.as_ref().map(|process| process.pid),
-        state: worker_state(worker.state).to_owned(),
-        claimed: known(worker.tells, worker.outstanding - waiting),
-        waiting: known(worker.tells, waiting),
-        done: known(worker.tells, worker.done),
+        slot: worker.slot,
+        generation: worker.generation,
+        id: worker.id,
+        pid: worker.pid,
+        state: worker.state.to_string(),
+        claimed,
+        waiting,
+        done: worker.done,
         capacity: worker.capacity,
-        age_s: worker.id.map(|_| seconds(worker.age)),
-        rss_bytes: process.as_ref().and_then(|process| resident_bytes(process.pid)),
+        age_s: worker.spawned_at_ns.map(|at| instant.since(at)),
+        rss_bytes: instant.resident_bytes(worker.pid),
         restarts: worker.restarts,
-        last_exit: worker.last_exit.map(|(exit, at)| {
-            let (code, signal) = match exit {
-                Exit::Code(code) => (Some(code), None),
-                Exit::Signal(signal) => (None, Some(signal)),
-            };
-            let at_s = seconds(facts.uptime) - seconds(facts.now.since(at));
-            ExitStatus { code, signal, at_s: round3(at_s) }
-        }),
-        estimated: process.iter().flat_map(|process| &process.escapes).map(|word| (*word).to_owned()).collect(),
-        says: process.and_then(|process| process.says),
+        last_exit: worker.last_exit.map(|exit| exit_status(instant, exit)),
+        says: worker.says.clone(),
+        estimated: worker.estimated.iter().map(ToString::to_string).collect(),
     }
 }
 
-/// What nobody counts is null, never 0.
-fn known(tells: Tells, number: u64) -> Option<u64> {
-    match tells {
-        Tells::Everything => Some(number),
-        Tells::Nothing => None,
+fn template_status(instant: Instant, template: &Template) -> TemplateStatus {
+    TemplateStatus {
+        generation: template.generation,
+        id: template.id,
+        pid: template.pid,
+        state: template.state.to_string(),
+        forked: template.forked,
+        age_s: instant.since(template.spawned_at_ns),
+        rss_bytes: instant.resident_bytes(template.pid),
     }
+}
+
+fn exit_status(instant: Instant, exit: LastExit) -> ExitStatus {
+    let since_start = Duration::from_nanos(exit.at_ns.saturating_sub(instant.started_at_ns));
+    ExitStatus { code: exit.code, signal: exit.signal, at_s: seconds(since_start) }
 }
 
 /// Second field of /proc/PID/statm, in pages (proc(5)); counters only, so reading it does not wait.
@@ -258,11 +304,6 @@ fn resident_bytes(pid: i32) -> Option<u64> {
     let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
     Some(pages * page.unsigned_abs())
-}
-
-fn quantiles(told: Option<Quantile>) -> QuantileStatus {
-    let ms = |length: Duration| round3(length.as_secs_f64() * 1e3);
-    QuantileStatus { p50: told.map(|quantile| ms(quantile.p50)), p99: told.map(|quantile| ms(quantile.p99)) }
 }
 
 fn seconds(length: Duration) -> f64 {
@@ -294,132 +335,3 @@ pub(crate) fn worker_state(state: WorkerState) -> &'static str {
         WorkerState::BackOff => "backoff",
     }
 }
-
-// ── for people ─────────────────────────────────────────────────────────────────────────────────────────────
-
-/// The state as text of at most 80 columns; what is wrong comes first.
-///
-/// # Errors
-/// When `json` is not a status of this release.
-pub(crate) fn text(json: &str) -> Result<String, serde_json::Error> {
-    let status: Status = serde_json::from_str(json)?;
-    let mut lines = vec![format!(
-        "ostler {} pid {} · {} · up {}",
-        status.version,
-        status.pid,
-        status.state,
-        ostler_config::format_duration(Duration::from_secs(status.uptime_s.max(0.0) as u64))
-    )];
-    for pool in &status.pools {
-        lines.extend(troubles(pool));
-    }
-    for pool in &status.pools {
-        lines.push(String::new());
-        lines.extend(pool_lines(pool));
-    }
-    Ok(lines.join("\n") + "\n")
-}
-
-fn troubles(pool: &PoolStatus) -> Vec<String> {
-    let mut lines = Vec::new();
-    if matches!(pool.state.as_str(), "degraded" | "failed") {
-        lines.push(format!("! pool {} is {}: see `worker` lines and the log", pool.name, pool.state));
-    }
-    if pool.state == "paused" {
-        lines.push(format!("! pool {0} is paused, {1} wait: `ostler resume {0}`", pool.name, shown(pool.waiting)));
-    }
-    if let Some(reason) = &pool.reload.reason {
-        let first = reason.lines().next().unwrap_or_default();
-        lines.push(format!("! pool {}: the last reload was undone: {first}", pool.name));
-    }
-    let estimated: BTreeSet<&str> =
-        pool.workers.iter().flat_map(|worker| &worker.estimated).map(String::as_str).collect();
-    if !estimated.is_empty() {
-        let how = estimated.into_iter().collect::<Vec<_>>().join(", ");
-        lines.push(format!("! pool {}: claimed, done and lost are estimated ({how})", pool.name));
-    }
-    if let (Some(length), Some(limit)) = (pool.queue.length, pool.queue.limit)
-        && length >= u64::from(limit)
-    {
-        lines.push(format!("! pool {}: the waiting line is full ({limit})", pool.name));
-    }
-    lines
-}
-
-/// A number, or a dash for what is not known.
-fn shown(number: Option<u64>) -> String {
-    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
-}
-
-fn pool_lines(pool: &PoolStatus) -> Vec<String> {
-    let shed = &pool.shed;
-    let shed_total = shed.queue_full + shed.queue_timeout + shed.client_gone + shed.per_uid + shed.stopping;
-    let failed = pool.failed.filter(|failed| *failed > 0).map_or(String::new(), |failed| format!(" ({failed} failed)"));
-    let ms = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}ms"));
-    let mut lines = vec![
-        format!("pool {} · {} · generation {} · {}", pool.name, pool.state, pool.generation, pool.listeners.join(" ")),
-        format!(
-            "  accepted {} · done {}{failed} · lost {} · shed {shed_total} · waiting {} · claimed {}",
-            shown(pool.accepted),
-            shown(pool.done),
-            shown(pool.lost),
-            shown(pool.waiting),
-            shown(pool.claimed)
-        ),
-        format!(
-            "  line p50 {} p99 {} · service p50 {} p99 {} (last minute)",
-            ms(pool.queue.delay_ms.p50),
-            ms(pool.queue.delay_ms.p99),
-            ms(pool.service_ms.p50),
-            ms(pool.service_ms.p99)
-        ),
-        format!(
-            "  {:<14} {:>8} {:<9} {:>9} {:>10} {:>8} {:>8}",
-            "worker", "pid", "state", "load", "done", "rss", "restarts"
-        ),
-    ];
-    for worker in &pool.workers {
-        lines.push(worker_line(pool, worker));
-        lines.extend(worker.says.iter().map(|says| clipped(&format!("    says: {says}"))));
-    }
-    lines.extend(pool.templates.iter().map(template_line));
-    lines
-}
-
-fn worker_line(pool: &PoolStatus, worker: &WorkerStatus) -> String {
-    let dash = || "-".to_owned();
-    format!(
-        "  {:<14} {:>8} {:<9} {:>9} {:>10} {:>8} {:>8}",
-        format!("{}/{}.{}", pool.name, worker.slot, worker.generation),
-        worker.pid.map_or_else(dash, |pid| pid.to_string()),
-        worker.state,
-        format!("{}/{}", shown(worker.claimed.zip(worker.waiting).map(|(held, lie)| held + lie)), worker.capacity),
-        shown(worker.done),
-        worker.rss_bytes.map_or_else(dash, |bytes| format!("{:.1}M", bytes as f64 / 1024.0 / 1024.0)),
-        worker.restarts,
-    )
-}
-
-fn template_line(template: &TemplateStatus) -> String {
-    let dash = || "-".to_owned();
-    format!(
-        "  {:<14} {:>8} {:<9} {:>9} {:>10} {:>8}",
-        format!("template.{}", template.generation),
-        template.pid.map_or_else(dash, |pid| pid.to_string()),
-        template.state,
-        "",
-        format!("{} forked", template.forked),
-        template.rss_bytes.map_or_else(dash, |bytes| format!("{:.1}M", bytes as f64 / 1024.0 / 1024.0)),
-    )
-}
-
-/// To the width of a terminal.
-fn clipped(line: &str) -> String {
-    if line.chars().count() <= COLUMNS {
-        line.to_owned()
-    } else {
-        line.chars().take(COLUMNS - 1).chain(['…']).collect()
-    }
-}
-
-const COLUMNS: usize = 80;

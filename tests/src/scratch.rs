@@ -92,9 +92,12 @@ impl Drop for Inner {
     }
 }
 
-/// Sockets and lock files that lie below a directory.
+/// Sockets, lock files and scoreboards that lie below a directory.
 #[must_use]
 pub fn leftovers(dir: &Path) -> Vec<PathBuf> {
+    let is_ours = |path: &Path| {
+        path.extension().is_some_and(|extension| ["lock", "board", "new"].iter().any(|ours| extension == *ours))
+    };
     let mut found = Vec::new();
     let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
@@ -103,7 +106,7 @@ pub fn leftovers(dir: &Path) -> Vec<PathBuf> {
             let path = entry.path();
             if kind.is_dir() {
                 dirs.push(path);
-            } else if kind.is_socket() || path.extension().is_some_and(|extension| extension == "lock") {
+            } else if kind.is_socket() || is_ours(&path) {
                 found.push(path);
             }
         }

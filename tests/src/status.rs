@@ -15,6 +15,8 @@ pub struct Status {
     pub uptime_s: f64,
     /// What it is about.
     pub state: SupervisorState,
+    /// Seconds since that was so: 0 where the supervisor said it itself.
+    pub age_s: f64,
     /// In the order of the configuration.
     pub pools: Vec<Pool>,
 }
@@ -320,7 +322,7 @@ impl Pool {
 mod tests {
     use super::*;
 
-    const SAMPLE: &str = r#"{"version":"0.1.0","pid":1,"uptime_s":1.5,"state":"running",
+    const SAMPLE: &str = r#"{"version":"0.1.0","pid":1,"uptime_s":1.5,"state":"running","age_s":0.0,
      "pools":[{"name":"web","state":"ready","generation":7,"handoff":"pass","listeners":["unix:/run/web.sock"],
        "target":4,"accepted":10,"done":5,"lost":1,"shed":{"stopping":1},"waiting":2,"claimed":1,
        "handed":8,"recalled":0,"redelivered":0,

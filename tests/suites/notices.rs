@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ostler_tests::deadline::SOON;
+use ostler_shared::scoreboard::file::{Board, beside};
+use ostler_tests::deadline::{SOON, wait_for};
 use ostler_tests::http::get_once;
 use ostler_tests::load::Load;
 use ostler_tests::status::{Worker, WorkerState};
@@ -58,6 +59,12 @@ fn a_program_that_notifies_is_ready_when_it_has_said_so_and_waits() {
     wait_worker(&ostler, "its new words", says("serves"));
     let shown = ostler.command(&["status"]);
     assert!(shown.stdout.contains("    says: serves\n"), "{}", shown.stdout);
+    // Nothing but these words has changed, and they are on the scoreboard.
+    let board = beside(ostler.control().expect("given"));
+    wait_for(SOON, "they are published", || {
+        let content = Board::open(board.clone()).ok()?.read().ok()?;
+        (content.pools[0].workers[0].says.as_deref() == Some("serves")).then_some(())
+    });
     ostler.stop_clean();
 }
 

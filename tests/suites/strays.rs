@@ -85,7 +85,7 @@ fn makes_the_figures_estimates(mode: &str, how: &str) {
     assert_eq!((pool.done, pool.lost, pool.check_books()), (3, 0, Ok(())), "{pool:?}");
     assert_eq!(pool.workers[0].estimated, [how], "{pool:?}");
     let shown = ostler.command(&["status"]);
-    let line = format!("! pool main: claimed, done and lost are estimated ({how})");
+    let line = format!("! main: ready: claimed, done and lost are estimated ({how})");
     assert!(shown.stdout.contains(&line), "{}", shown.stdout);
     ostler.stop_clean();
 }

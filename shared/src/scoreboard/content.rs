@@ -110,6 +110,8 @@ pub struct Pool {
     pub undone_because: Option<String>,
     /// By slot, an incumbent before its successor; slots that wait for one included.
     pub workers: Vec<Worker>,
+    /// Those that fork workers, the oldest first.
+    pub templates: Vec<Template>,
 }
 
 /// Where the connections of a pool are and went. `accepted` is the sum of `done`, `lost`, `shed`, those in the line and the
@@ -216,6 +218,23 @@ pub struct Worker {
     pub says: Option<String>,
     /// How its connections have got out of its library's sight, so that its figures are estimates; empty where they have not.
     pub estimated: Vec<Word>,
+}
+
+/// One template: a program that has loaded everything and forks workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Template {
+    /// Its identity.
+    pub id: u64,
+    /// The generation that it forks workers of.
+    pub generation: u32,
+    /// Its process.
+    pub pid: Option<i32>,
+    /// As a worker's; `ready` is who has loaded everything.
+    pub state: Word,
+    /// When it was spawned.
+    pub spawned_at_ns: u64,
+    /// Workers that it has forked.
+    pub forked: u64,
 }
 
 /// How a worker ended.

@@ -6,18 +6,14 @@ use super::say;
 use crate::cli::Place;
 use crate::control::client::{Answers, AskError, Whereabouts};
 use crate::control::protocol::{Request, Response};
+use crate::deaths;
 use crate::exit::ExitCode;
-use crate::{deaths, status};
 
 /// How a report is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Show {
     Text,
     Json,
-}
-
-pub(crate) fn status(place: Place, show: Show) -> ExitCode {
-    report(place, &Request::Status, show, status::text)
 }
 
 pub(crate) fn deaths(place: Place, show: Show) -> ExitCode {
@@ -75,11 +71,11 @@ fn follow(mut answers: Answers) -> ExitCode {
     }
 }
 
-fn whereabouts(place: Place) -> Whereabouts {
+pub(super) fn whereabouts(place: Place) -> Whereabouts {
     Whereabouts { control: place.control, config: place.config }
 }
 
-fn finish(text: &str, exit: u8) -> ExitCode {
+pub(super) fn finish(text: &str, exit: u8) -> ExitCode {
     let code = [ExitCode::Done, ExitCode::Undone, ExitCode::Incomplete, ExitCode::Usage, ExitCode::Nobody]
         .into_iter()
         .find(|code| *code as u8 == exit)
@@ -91,7 +87,7 @@ fn finish(text: &str, exit: u8) -> ExitCode {
     code
 }
 
-fn explain(error: &AskError) -> ExitCode {
+pub(super) fn explain(error: &AskError) -> ExitCode {
     say::complain(&error.to_string());
     match error {
         AskError::Nobody(_) => ExitCode::Nobody,

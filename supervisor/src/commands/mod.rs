@@ -5,3 +5,4 @@ pub(crate) mod check;
 pub(crate) mod init;
 pub(crate) mod run;
 pub(crate) mod say;
+pub(crate) mod status;

@@ -1,11 +1,13 @@
 //! Asks a running supervisor, and finds it first.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use nix::unistd::{Uid, User};
 use ostler_shared::stream::{Flushed, FrameReader, FrameWriter, Next, StreamError};
 
@@ -59,7 +61,8 @@ pub(crate) struct Whereabouts {
 }
 
 impl Whereabouts {
-    fn find(&self) -> Result<PathBuf, AskError> {
+    /// The control socket, whether or not somebody listens there.
+    pub(crate) fn find(&self) -> Result<PathBuf, AskError> {
         if let Some(path) = &self.control {
             return Ok(path.clone());
         }
@@ -75,7 +78,7 @@ impl Whereabouts {
         }
         let dir = place::default_directory();
         let mut alive: Vec<PathBuf> = place::sockets_in_default_directory();
-        alive.retain(|path| !matches!(UnixStream::connect(path), Err(error) if is_nobody(&error)));
+        alive.retain(|path| !matches!(connect(path), Err(error) if is_nobody(&error)));
         match alive.as_slice() {
             [] => Err(AskError::Nobody(format!("in {}", dir.display()))),
             [one] => Ok(one.clone()),
@@ -85,18 +88,33 @@ impl Whereabouts {
 
     /// Finds the supervisor and puts a request to it.
     pub(crate) fn ask(&self, request: &Request) -> Result<Answers, AskError> {
-        let path = self.find()?;
-        let stream = UnixStream::connect(&path).map_err(|error| explain(&path, &error))?;
-        let mut answers = Answers { stream, reader: FrameReader::new(RESPONSE_MAX), path };
-        let mut writer = FrameWriter::default();
-        writer.push(&encode(request));
-        match writer.flush(&mut answers.stream) {
-            Ok(Flushed::All | Flushed::Blocked) => Ok(answers),
-            // It may have refused us already, and said why.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(answers),
-            Err(error) => Err(AskError::Broken(answers.path, error.into())),
-        }
+        ask_at(self.find()?, request)
     }
+}
+
+/// Puts a request to the supervisor with this control socket.
+pub(crate) fn ask_at(path: PathBuf, request: &Request) -> Result<Answers, AskError> {
+    let stream = connect(&path).map_err(|error| explain(&path, &error))?;
+    let mut answers = Answers { stream, reader: FrameReader::new(RESPONSE_MAX), path };
+    let mut writer = FrameWriter::default();
+    writer.push(&encode(request));
+    match writer.flush(&mut answers.stream) {
+        Ok(Flushed::All | Flushed::Blocked) => Ok(answers),
+        // It may have refused us already, and said why.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(answers),
+        Err(error) => Err(AskError::Broken(answers.path, error.into())),
+    }
+}
+
+/// Connects without waiting: a supervisor that is stopped takes nobody in, and when as many as it lets wait do so, a plain
+/// connect(2) would wait for it to go on.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 fn is_nobody(error: &io::Error) -> bool {
@@ -108,6 +126,9 @@ fn explain(path: &Path, error: &io::Error) -> AskError {
         let owner = std::fs::metadata(path).or_else(|_| std::fs::metadata(path.parent().unwrap_or(path)));
         let owner = owner.map_or_else(|_| "another user".to_owned(), |found| user_name(found.uid()));
         return AskError::NotYours { path: path.to_owned(), owner };
+    }
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return AskError::Late(path.to_owned());
     }
     AskError::Nobody(format!("at {} ({error})", path.display()))
 }
@@ -140,7 +161,12 @@ impl Answers {
 
     /// The next response, for questions that are answered at once.
     pub(crate) fn next_soon(&mut self) -> Result<Response, AskError> {
-        let set = self.stream.set_read_timeout(Some(ANSWER_WITHIN));
+        self.next_within(ANSWER_WITHIN)
+    }
+
+    /// The next response, if it comes in time. May be asked again after [`AskError::Late`].
+    pub(crate) fn next_within(&mut self, limit: Duration) -> Result<Response, AskError> {
+        let set = self.stream.set_read_timeout(Some(limit));
         set.map_err(|error| AskError::Broken(self.path.clone(), error.into()))?;
         self.next()
     }

@@ -4,7 +4,6 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::Signal;
 use ostler_config::checked::Workers;
 use ostler_pool::{Answer, Change, Event, Moment, Note, RequestId, Urgency, WORKERS_MAX};
-use ostler_shared::claims::Escape;
 use ostler_shared::{PoolName, SlotNo};
 
 use super::jobs::Outcome;
@@ -224,8 +223,8 @@ impl Driver {
 
     /// Closes and unlinks everything, then says the last word to those who asked for the stop.
     pub(crate) fn close(self, text: &str, exit: ExitCode) {
-        let Driver { doors, entrances, server, awaiting_end, .. } = self;
-        drop((doors, entrances));
+        let Driver { doors, entrances, server, awaiting_end, publishing, .. } = self;
+        drop((doors, entrances, publishing));
         server.close(&awaiting_end, &Response::Done { text: text.to_owned(), exit: exit as u8 });
     }
 
@@ -240,27 +239,8 @@ impl Driver {
     }
 
     pub(crate) fn status_json(&mut self) -> String {
-        let now = self.now();
-        self.count_all_own();
-        let pools = self.pools.snapshot(now);
-        let listeners = |pool| self.doors.of(pool).map(|(_, door)| door.listener.shown.clone()).collect();
-        status::json(&status::Facts {
-            uptime: now.since(self.started_at),
-            now,
-            state: self.state(),
-            pools: &pools,
-            listeners: &listeners,
-            process: &|worker| {
-                let link = self.workers.get(&worker)?;
-                let says = link.notices.as_ref().and_then(|notices| notices.status()).map(str::to_owned);
-                let escapes = self
-                    .rings
-                    .table(link.ring)
-                    .map(|table| table.escapes().map(Escape::word).collect())
-                    .unwrap_or_default();
-                Some(status::Process { pid: link.pid.as_raw(), depth: link.depth(), says, escapes })
-            },
-        })
+        let content = self.content();
+        status::Status::of(&content, status::Freshness::Fresh).to_json()
     }
 
     // ── signals ────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@
 //! but the kernel's next word (I5).
 
 mod accepting;
+mod board;
 pub(crate) mod child;
 mod clients;
 mod clock;
@@ -29,8 +30,10 @@ mod parking;
 mod path_lock;
 mod performing;
 mod portrait;
+mod publishing;
 mod ready;
 mod rings;
+mod scene;
 mod signals;
 mod sources;
 mod spawn;
@@ -72,6 +75,7 @@ use noting::Remains;
 use oom::KillCounter;
 use owners::Owners;
 use parking::Parking;
+use publishing::{Kind, Publishing};
 use ready::Readiness;
 use rings::{News, RingNo, Rings};
 use signals::Signals;
@@ -82,6 +86,7 @@ pub(crate) use child::{Core, Usage};
 pub(crate) use failure::not_executed as why_not_started;
 pub(crate) use hooks::{CallEnded, How, Title};
 pub(crate) use oom::OutOfMemory;
+pub(crate) use publishing::unix_ms;
 pub(crate) use signals::without_signals;
 pub(crate) use signals::{Arrived, Sender};
 pub(crate) use spawn::HELLO_COMMAND;
@@ -148,6 +153,7 @@ pub(crate) struct Driver {
     /// Dead workers about which the pools have not said a word yet.
     remains: BTreeMap<WorkerId, Remains>,
     deaths: Deaths,
+    publishing: Publishing,
     oom: KillCounter,
     hooks: Hooks,
     /// Last lines of workers that failed, for whoever asked.
@@ -169,9 +175,11 @@ impl Driver {
                 News::Some => Some(Duration::ZERO),
                 News::None => self.next_timeout(),
             };
-            self.account(Some(Duration::ZERO));
+            let turn_ended = self.account(Some(Duration::ZERO));
+            self.publishing.turn_ends(turn_ended);
             let sources = self.sources.wait(timeout);
-            self.account(timeout);
+            let turn_began = self.account(timeout);
+            self.publishing.turn_begins(turn_began);
             self.rings.after_waiting();
             self.read_rings();
             for source in sources {
@@ -227,6 +235,7 @@ impl Driver {
             self.step(Event::Tick);
         }
         self.attend_to_hooks(now);
+        self.publish_if_due(now);
     }
 
     /// Once per turn, which is what makes a sign of life one of the loop's.
@@ -268,6 +277,7 @@ impl Driver {
             self.unheard.first().map(|(at, _)| *at),
             self.looks.first().map(|(at, _)| *at),
             self.hooks.next_deadline(now),
+            self.publishing.next_deadline(),
             self.readiness.next_sign_of_life().map(|left| now + left),
         ];
         let next = deadlines.into_iter().flatten().min().map(|at| at.since(now));
@@ -280,7 +290,9 @@ impl Driver {
         while let Some(event) = self.events.pop_front() {
             let mut actions = std::mem::take(&mut self.actions);
             let now = self.account(Some(Duration::ZERO));
+            let kind = Kind::of(&event);
             self.pools.step(now, event, &mut actions);
+            self.publishing.after_step(now, kind, &actions);
             for action in actions.drain(..) {
                 self.perform(action);
             }

@@ -32,6 +32,7 @@ impl Driver {
     pub(super) fn note(&mut self, note: &Note) {
         self.write_epitaph(report::failure_noted(note));
         self.note_for_the_manager(note);
+        self.note_for_the_board(note);
         match note {
             Note::Stuck { worker, recalled } => {
                 report::stuck(worker, *recalled, self.last_sign_of(worker), self.experience_of(worker));
@@ -102,10 +103,15 @@ impl Driver {
     }
 
     pub(super) fn heartbeat_ago(&self, link: &Link) -> Option<Duration> {
-        let notified_at = link.notices.as_ref().and_then(Notices::alive_at_ns);
-        let heard_at = self.rings.hints(link.ring).heartbeat_ns.max(notified_at)?;
+        let heard_at = self.heartbeat_at_ns(link)?;
         // By the kernel's clock, which is the worker's: ours leaves absences out.
         Some(Moment::from_ns(monotonic_ns()).since(Moment::from_ns(heard_at)))
+    }
+
+    /// When a worker was last heard of, by the kernel's clock.
+    pub(super) fn heartbeat_at_ns(&self, link: &Link) -> Option<u64> {
+        let notified_at = link.notices.as_ref().and_then(Notices::alive_at_ns);
+        self.rings.hints(link.ring).heartbeat_ns.max(notified_at)
     }
 }
 

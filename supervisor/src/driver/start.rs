@@ -10,6 +10,7 @@ use ostler_config::Config;
 use ostler_pool::Pools;
 
 use super::Driver;
+use super::board::BoardWriter;
 use super::clock::Clock;
 use super::doors::Doors;
 use super::entrances::Entrances;
@@ -21,6 +22,7 @@ use super::listeners::{ListenError, errno_of};
 use super::oom::KillCounter;
 use super::owners::Owners;
 use super::parking::Parking;
+use super::publishing::Publishing;
 use super::ready::Readiness;
 use super::rings::Rings;
 use super::signals::Signals;
@@ -82,7 +84,8 @@ impl Driver {
         let sources = Sources::new()?;
         let signals = Signals::new()?;
         let jobs = Jobs::start()?;
-        let server = Server::open(&control_path(&setup.config)?)?;
+        let control = control_path(&setup.config)?;
+        let server = Server::open(&control)?;
         let mut entrances = Entrances::new(setup.inherited.given);
         let mut doors = Doors::open(&setup.config, &mut entrances)?;
         let readiness = Readiness::new(setup.inherited.ready);
@@ -96,6 +99,7 @@ impl Driver {
         }
         let clock = Clock::new();
         let started_at = clock.now();
+        let board = BoardWriter::start(ostler_shared::scoreboard::file::beside(&control))?;
         let config = Arc::new(setup.config);
         tracing::info!(pid = std::process::id(), seed = setup.seed, "ostler {} starts", env!("CARGO_PKG_VERSION"));
         let (pools, first) = Pools::new(setup.seed, &config, started_at);
@@ -137,6 +141,7 @@ impl Driver {
             terminal: terminal_path(),
             remains: BTreeMap::new(),
             deaths: Deaths::default(),
+            publishing: Publishing::new(Some(board), started_at),
             oom: KillCounter::find(),
             hooks: Hooks::default(),
             epitaphs: BTreeMap::new(),

@@ -187,7 +187,10 @@ impl Driver {
         let (manners, handoff, ready) = (link.manners, link.settings.pool.handoff, link.settings.pool.start.ready);
         let Some(notices) = &mut link.notices else { return };
         match notice {
-            Notice::Status(text) => notices.status = Some(text).filter(|text| !text.is_empty()),
+            Notice::Status(text) => {
+                notices.status = Some(text).filter(|text| !text.is_empty());
+                self.publish_soon();
+            }
             Notice::Alive => notices.alive_at_ns = Some(monotonic_ns()),
             Notice::Ready => {
                 notices.ready_at_ns.get_or_insert_with(monotonic_ns);

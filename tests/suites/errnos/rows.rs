@@ -972,6 +972,15 @@ pub(crate) const STARTS: &[Start] = &[
         does: "the same",
     },
     Start {
+        during: "starting the scoreboard's thread",
+        calls: "?clone3,clone",
+        errnos: &["EAGAIN"],
+        when: "3",
+        listen: UNIX,
+        then: Ending::Exits(1, &["cannot start", "ulimit -u"]),
+        does: "the same",
+    },
+    Start {
         during: "waiting for its own sources",
         calls: "epoll_ctl",
         errnos: &["ENOSPC"],
