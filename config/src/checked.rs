@@ -30,6 +30,8 @@ pub struct Config {
 pub struct Supervisor {
     /// Where the control socket is to be; `None`: `PID.sock` in the default directory of this user.
     pub control: Option<PathBuf>,
+    /// Where the pid is written while the supervisor runs, absolute; `None`: nowhere.
+    pub pid_file: Option<PathBuf>,
     /// How long a graceful stop may take, all of it.
     pub stop_timeout: Duration,
     /// How long a graceful stop goes on accepting and serving before it refuses new clients; with the `drain.kill_after` of any
@@ -57,6 +59,10 @@ pub struct Log {
     pub level: LogLevel,
     /// How a line looks.
     pub format: LogFormat,
+    /// Where it goes, absolute; `None`: to standard error.
+    pub file: Option<PathBuf>,
+    /// Where each connection gets a line; `None`: nowhere.
+    pub access: Option<AccessTo>,
 }
 
 /// How much is logged.
@@ -83,6 +89,17 @@ pub enum LogFormat {
     Pretty,
     /// One JSON object per line.
     Json,
+    /// `key=value` pairs, quoted where need be.
+    Logfmt,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessTo {
+    /// Standard output of the supervisor.
+    Output,
+    /// This file, absolute.
+    File(PathBuf),
 }
 
 /// `[pool.NAME]`.

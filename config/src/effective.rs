@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use crate::check::shown_limit;
 use crate::checked::{
-    Bound, Canary, Config, Farewell, Hooks, Inherit, NewPrivileges, Overflow, Pool, Process, Program, Range,
+    AccessTo, Bound, Canary, Config, Farewell, Hooks, Inherit, NewPrivileges, Overflow, Pool, Process, Program, Range,
     Supervisor, Surge, Template, Workers,
 };
 use crate::combine::without_line;
@@ -35,15 +35,22 @@ impl Config {
 }
 
 fn supervisor(out: &mut String, supervisor: &Supervisor) {
-    let Supervisor { control, stop_timeout, shutdown_delay, on_pool_failed, log } = supervisor;
+    let Supervisor { control, pid_file, stop_timeout, shutdown_delay, on_pool_failed, log } = supervisor;
     out.push_str("[supervisor]\n");
     key(out, "supervisor.control", control.as_ref().map(|path| quoted(&path.to_string_lossy())));
     key(out, "supervisor.stop_timeout", Some(quoted(&format_duration(*stop_timeout))));
     key(out, "supervisor.shutdown_delay", Some(quoted(&format_duration(*shutdown_delay))));
     key(out, "supervisor.on_pool_failed", Some(quoted(word_for(ON_POOL_FAILED, on_pool_failed))));
+    key(out, "supervisor.pid_file", pid_file.as_ref().map(|path| quoted(&path.to_string_lossy())));
+    let access = log.access.as_ref().map(|access| match access {
+        AccessTo::Output => quoted("-"),
+        AccessTo::File(path) => quoted(&path.to_string_lossy()),
+    });
     let log = [
         ("level", Some(quoted(word_for(LOG_LEVELS, &log.level)))),
         ("format", Some(quoted(word_for(LOG_FORMATS, &log.format)))),
+        ("file", log.file.as_ref().map(|path| quoted(&path.to_string_lossy()))),
+        ("access", access),
     ];
     table(out, "supervisor.log", &log);
 }

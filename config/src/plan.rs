@@ -55,12 +55,12 @@ pub fn plan(in_force: &Config, file: &Config, only: &[PoolName]) -> Result<Plan,
 
 fn supervisor(old: &Supervisor, new: &Supervisor, refused: &mut Vec<String>) {
     // Named one by one, so that a new key must be decided about here.
-    let Supervisor { control, stop_timeout: _, shutdown_delay: _, on_pool_failed: _, log } = old;
+    let Supervisor { control, pid_file, stop_timeout: _, shutdown_delay: _, on_pool_failed: _, log: _ } = old;
     if *control != new.control {
         refused.push(fixed("supervisor.control"));
     }
-    if *log != new.log {
-        refused.push(fixed("supervisor.log"));
+    if *pid_file != new.pid_file {
+        refused.push(fixed("supervisor.pid_file"));
     }
 }
 

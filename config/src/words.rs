@@ -12,8 +12,12 @@ pub(crate) const LOG_LEVELS: Words<LogLevel> = &[
     ("trace", LogLevel::Trace),
 ];
 
-pub(crate) const LOG_FORMATS: Words<LogFormat> =
-    &[("auto", LogFormat::Auto), ("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
+pub(crate) const LOG_FORMATS: Words<LogFormat> = &[
+    ("auto", LogFormat::Auto),
+    ("pretty", LogFormat::Pretty),
+    ("json", LogFormat::Json),
+    ("logfmt", LogFormat::Logfmt),
+];
 
 pub(crate) const ON_POOL_FAILED: Words<OnPoolFailed> = &[("keep", OnPoolFailed::Keep), ("exit", OnPoolFailed::Exit)];
 

@@ -19,6 +19,9 @@ pub(crate) struct Cli {
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 reload undone, \
 4 timed out, or something was shed, lost or killed during the stop, 5 no supervisor there.";
 
+/// How many lines `ostler logs` begins with where nobody says it.
+const LOG_LINES: u32 = 100;
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -44,6 +47,31 @@ pub(crate) enum Command {
         /// Print JSON instead of text
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show the last lines of the log: what the supervisor says, and what workers print
+    ///
+    /// They are read from the supervisor's memory, wherever its log goes.
+    Logs {
+        /// A pool, or one slot of it: what it prints, and what is said about it
+        #[arg(value_name = "POOL[/SLOT]")]
+        target: Option<Target>,
+        /// Go on with the lines that come, until Ctrl-C
+        #[arg(short, long)]
+        follow: bool,
+        /// How many lines to begin with
+        #[arg(short = 'n', long, value_name = "N", default_value_t = LOG_LINES)]
+        lines: u32,
+        /// Print one JSON object per line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Open the files of the log and of the access log anew, after they were renamed
+    #[command(name = "reopen-logs")]
+    ReopenLogs {
         #[command(flatten)]
         place: Place,
     },

@@ -19,7 +19,7 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 use commands::ask::{Show, ask};
-use control::protocol::{Pace, Request, Wait};
+use control::protocol::{Follow, Pace, Request, Wait};
 
 fn main() -> std::process::ExitCode {
     let code = match Cli::parse().command {
@@ -28,6 +28,13 @@ fn main() -> std::process::ExitCode {
         Command::Init => commands::init::init(),
         Command::Status { json, place } => commands::status::status(place, if json { Show::Json } else { Show::Text }),
         Command::Deaths { json, place } => commands::ask::deaths(place, if json { Show::Json } else { Show::Text }),
+        Command::Logs { target, follow, lines, json, place } => {
+            let follow = if follow { Follow::On } else { Follow::No };
+            commands::logs::logs(place, target, lines, follow, if json { Show::Json } else { Show::Text })
+        }
+        Command::ReopenLogs { place } => {
+            ask(place, &Request::ReopenLogs, "stopped waiting; the files may be opened all the same")
+        }
         Command::Dump { place } => {
             ask(place, &Request::Dump, "stopped waiting; the state may be in the log all the same")
         }

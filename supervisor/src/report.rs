@@ -4,6 +4,7 @@
 //! written `worker=pool/slot.generation`, a connection `conn=c812`.
 
 pub(crate) mod hooks;
+pub(crate) mod log;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use ostler_shared::{Generation, PoolName, WorkerId, WorkerName};
 use tracing::{debug, error, info, warn};
 
 use crate::deaths::{Death, ProgramsEnded};
-use crate::driver::{Arrived, Core, OutOfMemory, Sender};
+use crate::driver::{Arrived, Core, LINES_PER_SECOND, OutOfMemory, Sender};
 use crate::exit::ExitCode;
 use crate::status;
 
@@ -339,9 +340,11 @@ fn shed(pool: &PoolName, why: Shed, count: u64) {
     warn!(%pool, reason = why.as_str(), count, "connections shed: {remedy}");
 }
 
-/// A worker printed a line.
-pub(crate) fn worker_line(worker: &WorkerName, line: &str) {
-    info!(target: "worker", %worker, "{line}");
+/// A worker printed more than is told.
+pub(crate) fn dropped_prints(worker: &WorkerName, lines: u64) {
+    if lines > 0 {
+        warn!(%worker, lines, "printed too much: these lines were dropped, only {LINES_PER_SECOND} per second are told");
+    }
 }
 
 /// A signal arrived.

@@ -21,7 +21,7 @@ use serde::Serialize;
 #[allow(dead_code, reason = "the command line's part of it is not ours")]
 mod protocol;
 
-use protocol::{Pace, Request, Response, ScaleTo, Wait};
+use protocol::{Follow, Line, Origin, Pace, Request, Response, ScaleTo, Severity, Stream, Value, Wait};
 
 type Seeds = Vec<(&'static str, Vec<u8>)>;
 
@@ -174,12 +174,23 @@ fn control() -> Seeds {
     let wish = |request: &Request| stream(&[protocol::encode(request)]);
     let answer = |response: &Response| stream(&[protocol::encode(response)]);
     let reload = Request::Reload { pools: vec!["web".to_owned(), "api".to_owned()], wait: Wait::ForVerdict };
+    let (pool, slot, follow) = (Some("web".to_owned()), Some(3), Follow::On);
+    let logs = Request::Logs { pool, slot, lines: 7, follow };
+    let line = Line {
+        at_us: 1,
+        level: Severity::Warn,
+        origin: Origin::Worker(Stream::Errors),
+        text: b"a\xffb".to_vec(),
+        fields: vec![("worker".into(), Value::Text("web/0.1".to_owned()))],
+    };
     vec![
         ("status", wish(&Request::Status)),
         ("reload", wish(&reload)),
         ("restart", wish(&Request::Restart { pool: "web".to_owned(), slot: Some(3) })),
         ("scale", wish(&Request::Scale { pool: "web".to_owned(), change: ScaleTo::Fewer(2) })),
         ("stop", wish(&Request::Stop { pace: Pace::Now })),
+        ("logs", wish(&logs)),
+        ("lines", answer(&Response::Lines(vec![line]))),
         ("state", answer(&Response::Report("{}".to_owned()))),
         ("done", answer(&Response::Done { text: "reloaded".to_owned(), exit: 3 })),
         ("two", stream(&[protocol::encode(&Request::Status), protocol::encode(&reload)])),

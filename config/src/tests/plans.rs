@@ -40,13 +40,16 @@ fn everything_of_a_pool_may_change() {
 }
 
 #[test]
-fn what_belongs_to_the_supervisor_may_not_change() {
-    let new = OLD.replace("/run/a.sock", "/run/c.sock").replace("[pool.a]", "log.level = \"debug\"\n[pool.a]");
+fn what_belongs_to_the_supervisor_may_not_change_but_its_log_may() {
+    let other = "control = \"/run/c.sock\"\npid_file = \"/run/c.pid\"";
+    let new = OLD.replace("control = \"/run/a.sock\"", other);
     assert_eq!(
         planned(&new, &[]).unwrap_err(),
-        ["supervisor.control", "supervisor.log"]
+        ["supervisor.control", "supervisor.pid_file"]
             .map(|path| format!("{path} cannot change by a reload: put it back, or restart ostler"))
     );
+    let log = "log = { level = \"debug\", file = \"/var/log/ostler.log\", access = \"-\" }\ncontrol";
+    assert!(planned(&OLD.replace("control", log), &[]).is_ok());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{parse, parse_in};
 use crate::checked::{
-    Bound, Canary, Config, Dispatch, Farewell, Inherit, Jitter, Limit, LogFormat, LogLevel, NewPrivileges,
+    AccessTo, Bound, Canary, Config, Dispatch, Farewell, Inherit, Jitter, Limit, LogFormat, LogLevel, NewPrivileges,
     OnPoolFailed, Output, Overflow, Process, Range, Recycle, Surge, Workers,
 };
 use crate::owner;
@@ -74,7 +74,7 @@ fn bounds() -> impl Strategy<Value = Bound> {
 prop_compose! {
     fn varied()(
         level in prop::sample::select(&[LogLevel::Error, LogLevel::Warn, LogLevel::Debug, LogLevel::Trace][..]),
-        format in prop::sample::select(&[LogFormat::Auto, LogFormat::Pretty, LogFormat::Json][..]),
+        format in prop::sample::select(&[LogFormat::Auto, LogFormat::Pretty, LogFormat::Json, LogFormat::Logfmt][..]),
         dispatch in prop::sample::select(&[Dispatch::LeastLoaded, Dispatch::RoundRobin][..]),
         output in prop::sample::select(&[Output::Capture, Output::Inherit, Output::Discard][..]),
         (workers, concurrency, limit, failures) in (1..=4096u32, 1..=65_536u32, 1..=1_048_576u32, 1..=10_000u32),
@@ -96,6 +96,13 @@ prop_compose! {
         let time = |at: usize| Duration::from_millis(ms[at]);
         config.supervisor.log.level = level;
         config.supervisor.log.format = format;
+        config.supervisor.log.file = (percent > Some(50)).then(|| "/var/log/o \"st\".log".into());
+        config.supervisor.log.access = match surge % 3 {
+            0 => None,
+            1 => Some(AccessTo::Output),
+            _ => Some(AccessTo::File("/var/log/access".into())),
+        };
+        config.supervisor.pid_file = (surge % 2 == 0).then(|| "/run/ostler.pid".into());
         config.supervisor.stop_timeout = time(0).max(time(1)).max(Duration::from_secs(5));
         // With the drain.kill_after of any pool it fits.
         let spare_ms = ms[0].max(ms[1]).max(5000) - ms[1].max(5000);

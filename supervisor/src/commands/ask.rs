@@ -37,7 +37,9 @@ fn report(
             },
         },
         Ok(Response::Done { text, exit }) => finish(&text, exit),
-        Ok(Response::Progress(_)) => say::failed("the supervisor answered another question than the one that was put"),
+        Ok(Response::Progress(_) | Response::Lines(_) | Response::Missed(_)) => {
+            say::failed("the supervisor answered another question than the one that was put")
+        }
         Err(error) => explain(&error),
     }
 }
@@ -63,7 +65,7 @@ fn follow(mut answers: Answers) -> ExitCode {
             // Beside the verdict, which is what a script reads.
             Ok(Response::Progress(line)) => say::complain_at_length(&format!("{line}\n")),
             Ok(Response::Done { text, exit }) => return finish(&text, exit),
-            Ok(Response::Report(_)) => {
+            Ok(Response::Report(_) | Response::Lines(_) | Response::Missed(_)) => {
                 return say::failed("the supervisor answered another question than the one that was put");
             }
             Err(error) => return explain(&error),

@@ -3,6 +3,7 @@
 pub(crate) mod ask;
 pub(crate) mod check;
 pub(crate) mod init;
+pub(crate) mod logs;
 pub(crate) mod run;
 pub(crate) mod say;
 pub(crate) mod status;

@@ -12,7 +12,8 @@ use crate::cli::Run;
 use crate::driver::{Driver, Setup, StartError};
 use crate::exit::ExitCode;
 use crate::inherited::Inherited;
-use crate::{logging, report, shim};
+use crate::logging::{LogError, Logging};
+use crate::{report, shim};
 
 pub(crate) fn run(options: Run) -> ExitCode {
     let inherited = match Inherited::take_over(options.ready_fd) {
@@ -24,22 +25,25 @@ pub(crate) fn run(options: Run) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let log = match logging::start(&config.supervisor.log) {
+    let log = match Logging::start(&config.supervisor.log) {
         Ok(log) => log,
-        Err(error) => return say::failed(&StartError::from(error).to_string()),
+        Err(LogError::Io(error)) => return say::failed(&StartError::from(error).to_string()),
+        Err(error @ LogError::Open(_)) => return say::failed(&error.to_string()),
     };
     let hint = try_it(&config, &origin);
     let shim = origin.shim.clone().ok();
     let reread = Arc::new(move || origin.config());
     let seed = fastrand::u64(..);
-    let driver = match Driver::start(Setup { config, reread, inherited, seed, shim }) {
+    let driver = match Driver::start(Setup { config, reread, inherited, seed, shim, log }) {
         Ok(driver) => driver,
         Err(error) => {
-            drop(log); // so that our last line is the last one
+            // The log is closed by now, so that our last line is the last one.
             say::complain(&error.to_string());
             return match error {
                 StartError::Limits(_) => ExitCode::Usage,
-                StartError::Listen(_) | StartError::Place(_) | StartError::Io(_) => ExitCode::Failed,
+                StartError::Listen(_) | StartError::Place(_) | StartError::PidFile(_) | StartError::Io(_) => {
+                    ExitCode::Failed
+                }
             };
         }
     };
@@ -48,7 +52,7 @@ pub(crate) fn run(options: Run) -> ExitCode {
     }
     let (ended, driver) = driver.run();
     let (text, code) = report::ended(&ended, driver.epitaphs());
-    driver.close(&text, code);
+    let log = driver.close(&text, code);
     match code {
         ExitCode::Done => tracing::info!("{text}"),
         _ => tracing::error!("{text}"),

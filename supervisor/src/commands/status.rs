@@ -83,7 +83,9 @@ fn show_answer(response: Response, show: Show) -> ExitCode {
             Err(error) => say::failed(&format!("cannot read the supervisor's answer: {error}; try --json")),
         },
         (Response::Done { text, exit }, _) => finish(&text, exit),
-        (Response::Progress(_), _) => say::failed("the supervisor answered another question than the one that was put"),
+        (Response::Progress(_) | Response::Lines(_) | Response::Missed(_), _) => {
+            say::failed("the supervisor answered another question than the one that was put")
+        }
     }
 }
 

@@ -159,6 +159,11 @@ impl Answers {
         }
     }
 
+    /// Another handle to the connection, by which another thread can end it.
+    pub(crate) fn handle(&self) -> io::Result<UnixStream> {
+        self.stream.try_clone()
+    }
+
     /// The next response, for questions that are answered at once.
     pub(crate) fn next_soon(&mut self) -> Result<Response, AskError> {
         self.next_within(ANSWER_WITHIN)

@@ -2,15 +2,17 @@
 //!
 //! A byte stream of frames (`ostler_shared::stream`). Each frame begins with the protocol's version as a little-endian
 //! u16, so that two builds which don't understand each other can at least say so; then comes one postcard-encoded
-//! [`Request`] or [`Response`]. One request per connection; to that any number of [`Response::Progress`] and one other
-//! response, after which the supervisor closes.
+//! [`Request`] or [`Response`]. One request per connection; to that any number of [`Response::Progress`],
+//! [`Response::Lines`] and [`Response::Missed`], and one other response, after which the supervisor closes.
+
+use std::borrow::Cow;
 
 use ostler_shared::{PoolName, SlotNo};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version that this build speaks.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 /// Longest request, in bytes.
 pub(crate) const REQUEST_MAX: usize = 4 * 1024;
 /// Longest response, in bytes: the status of some ten thousand workers.
@@ -39,6 +41,19 @@ pub(crate) enum Request {
     Resume { pool: Option<String> },
     /// Other workers in place of those that serve.
     Recycle { pool: String, slot: Option<u32> },
+    /// The last lines of the log, of everything or of a pool or a slot of it.
+    Logs { pool: Option<String>, slot: Option<u32>, lines: u32, follow: Follow },
+    /// Other files under the names of those that the log is written to.
+    ReopenLogs,
+}
+
+/// Whether a client stays for the lines to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Follow {
+    /// Until it goes.
+    On,
+    /// It has what there was.
+    No,
 }
 
 /// Whether a client waits for the verdict.
@@ -79,6 +94,63 @@ pub(crate) enum Response {
     Progress(String),
     /// It is done: a text for people, and the exit code that the client is to end with.
     Done { text: String, exit: u8 },
+    /// Lines of the log, oldest first.
+    Lines(Vec<Line>),
+    /// So many lines are missing here, because the client did not read fast enough.
+    Missed(u64),
+}
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    /// Microseconds since 1970.
+    pub(crate) at_us: u64,
+    /// How grave it is.
+    pub(crate) level: Severity,
+    /// Whose words these are.
+    pub(crate) origin: Origin,
+    /// What it says: bytes, since a worker may print anything.
+    pub(crate) text: Vec<u8>,
+    /// What else it says, such as whom it is about.
+    pub(crate) fields: Vec<(Cow<'static, str>, Value)>,
+}
+
+/// How grave a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Severity {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Whose words a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Origin {
+    /// Ours.
+    Supervisor,
+    /// A worker's, who printed it here.
+    Worker(Stream),
+    /// The access log's.
+    Access,
+}
+
+/// Where a worker prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Errors,
+}
+
+/// What a field says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Value {
+    Text(String),
+    Count(u64),
+    Number(i64),
 }
 
 /// Why a frame is not understood.
@@ -161,6 +233,8 @@ mod tests {
             Request::Pause { pool: Some("web".into()) },
             Request::Resume { pool: None },
             Request::Recycle { pool: "web".into(), slot: None },
+            Request::Logs { pool: Some("web".into()), slot: Some(3), lines: 7, follow: Follow::On },
+            Request::ReopenLogs,
         ] {
             assert_eq!(decode::<Request>(&encode(&request)), Ok(request));
         }
@@ -171,7 +245,7 @@ mod tests {
         let refused = decode::<Request>(&[9, 0, 0]).unwrap_err();
         assert_eq!(refused, BadMessage::Version { theirs: 9 });
         let text = refused.to_string();
-        assert!(text.contains("version 9") && text.contains("speaks 2"), "{text}");
+        assert!(text.contains("version 9") && text.contains("speaks 3"), "{text}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use ostler_shared::stream::{Flushed, FrameReader, FrameWriter, Next};
 use ostler_shared::ticket::Peer;
 
 use super::client::user_name;
-use super::protocol::{REQUEST_MAX, Request, Response, decode, encode};
+use super::protocol::{Follow, REQUEST_MAX, Request, Response, decode, encode};
 use crate::driver::listeners::{Accept, ListenError, Listener};
 use crate::exit::ExitCode;
 
@@ -43,6 +43,8 @@ enum Stage {
     Asking,
     /// It waits for a verdict.
     Waiting,
+    /// It reads the log.
+    Reading,
     /// It was told everything; what is left is to write it.
     Leaving,
 }
@@ -56,8 +58,21 @@ pub(crate) enum Wish {
     Request(Request),
     /// Wait until it can be written to.
     WriteLater,
+    /// It reads the log, and has taken what it got.
+    Feed,
     /// It is gone, or has to go.
     Drop,
+}
+
+/// What became of a portion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fed {
+    /// It is written.
+    All,
+    /// Some of it waits until the client reads.
+    Blocked,
+    /// There is no such client, or it has gone.
+    Gone,
 }
 
 /// Whether a client was taken in.
@@ -127,10 +142,11 @@ impl Server {
     }
 
     /// Gives the socket back, and then says the last word to those who waited for it: what they do next will find
-    /// the path free.
-    pub(crate) fn close(mut self, waiting: &[u64], response: &Response) {
+    /// the path free. Those who read the log hear that nothing follows.
+    pub(crate) fn close(mut self, waiting: &[u64], response: &Response, readers: &[u64], nothing_follows: &Response) {
         drop(self.listener);
-        for number in waiting {
+        let told = waiting.iter().map(|number| (number, response));
+        for (number, response) in told.chain(readers.iter().map(|number| (number, nothing_follows))) {
             if let Some(client) = self.clients.get_mut(number) {
                 client.writer.push(&encode(response));
                 let _said = client.writer.flush(&mut client.stream);
@@ -179,6 +195,14 @@ impl Server {
                 Ok(Next::Later) => Wish::Nothing,
                 Ok(Next::Frame(_) | Next::End) | Err(_) => Wish::Drop,
             },
+            Stage::Reading => match client.reader.next(&mut client.stream) {
+                Ok(Next::Later) => match client.writer.flush(&mut client.stream) {
+                    Ok(Flushed::All) => Wish::Feed,
+                    Ok(Flushed::Blocked) => Wish::Nothing,
+                    Err(_) => Wish::Drop,
+                },
+                Ok(Next::Frame(_) | Next::End) | Err(_) => Wish::Drop,
+            },
             Stage::Leaving => Server::flush(client),
         }
     }
@@ -197,6 +221,28 @@ impl Server {
         }
     }
 
+    /// Whether a client has taken what it was given.
+    pub(crate) fn takes_more(&self, number: u64) -> bool {
+        self.clients.get(&number).is_some_and(|client| client.writer.backlog() == 0)
+    }
+
+    /// Gives a client the next portion of what it reads. Who does not follow has the deadline of all clients for each portion.
+    pub(crate) fn feed(&mut self, number: u64, now: Moment, response: &Response, follow: Follow) -> Fed {
+        let Some(client) = self.clients.get_mut(&number) else { return Fed::Gone };
+        client.stage = Stage::Reading;
+        client.deadline = match follow {
+            Follow::No => Some(now + CLIENT_DEADLINE),
+            // It may be stopped by a pager for hours; then it misses lines, and hears how many.
+            Follow::On => None,
+        };
+        client.writer.push(&encode(response));
+        match client.writer.flush(&mut client.stream) {
+            Ok(Flushed::All) => Fed::All,
+            Ok(Flushed::Blocked) => Fed::Blocked,
+            Err(_) => Fed::Gone,
+        }
+    }
+
     /// Says to a client what it waits for; that is all it gets.
     pub(crate) fn tell(&mut self, number: u64, now: Moment, response: &Response) -> Wish {
         let Some(client) = self.clients.get_mut(&number) else { return Wish::Nothing };
@@ -210,7 +256,7 @@ impl Server {
         match (client.writer.flush(&mut client.stream), client.stage) {
             (Ok(Flushed::Blocked), _) => Wish::WriteLater,
             (Ok(Flushed::All), Stage::Leaving) | (Err(_), _) => Wish::Drop,
-            (Ok(Flushed::All), Stage::Asking | Stage::Waiting) => Wish::Nothing,
+            (Ok(Flushed::All), Stage::Asking | Stage::Waiting | Stage::Reading) => Wish::Nothing,
         }
     }
 

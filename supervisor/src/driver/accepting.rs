@@ -75,6 +75,7 @@ impl Driver {
                         peer,
                     };
                     let uid = peer.map(|peer| Uid(peer.uid));
+                    self.visit_begins(number, &ticket, &connection);
                     self.parking.park(Parked { connection, ticket, pool }, ticket.accepted_at_ns);
                     self.step(Event::Accepted { pool, conn: ticket.conn, uid });
                 }

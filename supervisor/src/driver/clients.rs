@@ -14,6 +14,8 @@ use super::{Driver, STARVED_RETRY};
 use crate::control::protocol::{Pace, Request, Response, ScaleTo, Wait};
 use crate::control::server::{Admission, Wish};
 use crate::exit::ExitCode;
+use crate::logging::Logging;
+use crate::logging::tail::Topic;
 use crate::{deaths, report, status};
 
 impl Driver {
@@ -52,11 +54,13 @@ impl Driver {
                     self.drop_client(client);
                 }
             }
+            Wish::Feed => self.feed(client),
             Wish::Drop => self.drop_client(client),
         }
     }
 
-    fn drop_client(&mut self, client: u64) {
+    pub(super) fn drop_client(&mut self, client: u64) {
+        self.log.tail().leave(client);
         if let Some(fd) = self.server.client_fd(client) {
             self.sources.remove(fd);
         }
@@ -77,7 +81,7 @@ impl Driver {
         self.grant(client, wish);
     }
 
-    fn done(&mut self, client: u64, text: impl Into<String>, exit: ExitCode) {
+    pub(super) fn done(&mut self, client: u64, text: impl Into<String>, exit: ExitCode) {
         self.tell_client(client, &Response::Done { text: text.into(), exit: exit as u8 });
     }
 
@@ -92,6 +96,19 @@ impl Driver {
             Request::Dump => {
                 let answer = self.dump();
                 self.done(client, answer, ExitCode::Done);
+            }
+            Request::Logs { pool, slot, lines, follow } => {
+                let Some(pool) = self.chosen_pool(client, pool.as_deref()) else { return };
+                let topic = match (pool, slot) {
+                    (None, _) => Topic::All,
+                    (Some(pool), None) => Topic::Pool(pool),
+                    (Some(pool), Some(slot)) => Topic::Slot(pool, SlotNo(slot)),
+                };
+                self.begin_to_read(client, topic, lines as usize, follow);
+            }
+            Request::ReopenLogs => {
+                tracing::info!("opening log files anew, as a client asks");
+                self.reopen_logs(Some(client));
             }
             Request::Deaths => self.tell_client(client, &Response::Report(deaths::json(&self.deaths))),
             Request::Reload { pools, wait } => self.request_reload(client, &pools, wait),
@@ -221,11 +238,15 @@ impl Driver {
         self.grant(client, wish);
     }
 
-    /// Closes and unlinks everything, then says the last word to those who asked for the stop.
-    pub(crate) fn close(self, text: &str, exit: ExitCode) {
-        let Driver { doors, entrances, server, awaiting_end, publishing, .. } = self;
-        drop((doors, entrances, publishing));
-        server.close(&awaiting_end, &Response::Done { text: text.to_owned(), exit: exit as u8 });
+    /// Closes and unlinks everything, then says the last word to those who asked for the stop. What is left is the log.
+    pub(crate) fn close(mut self, text: &str, exit: ExitCode) -> Logging {
+        self.feed_readers();
+        let Driver { doors, entrances, server, awaiting_end, pid_file, log, publishing, .. } = self;
+        drop((doors, entrances, publishing, pid_file));
+        let readers = log.tail().readers();
+        let farewell = Response::Done { text: "the supervisor has stopped".to_owned(), exit: ExitCode::Done as u8 };
+        server.close(&awaiting_end, &Response::Done { text: text.to_owned(), exit: exit as u8 }, &readers, &farewell);
+        log
     }
 
     pub(super) fn state(&self) -> &'static str {
@@ -269,7 +290,7 @@ impl Driver {
             Signal::SIGHUP => self.step(Event::ResumeOrReload),
             Signal::SIGTTIN if !from_kernel => self.scale_first_pool(Change::More(1)),
             Signal::SIGTTOU if !from_kernel => self.scale_first_pool(Change::Fewer(1)),
-            Signal::SIGUSR1 => tracing::info!("no log files to open again: the log goes to stderr"),
+            Signal::SIGUSR1 => self.reopen_logs(None),
             Signal::SIGUSR2 => report::not_yet("replacing the running supervisor", "stop and start it"),
             Signal::SIGPWR => {
                 // Nobody waits for the answer.
@@ -303,7 +324,13 @@ impl Driver {
     pub(super) fn take_job_outcomes(&mut self) {
         for outcome in self.jobs.take() {
             match outcome {
-                Outcome::Config(config) => {
+                Outcome::Config(fresh) => {
+                    let (config, log) = match fresh {
+                        Ok(fresh) => (Ok(fresh.config), Some(fresh.log)),
+                        Err(why) => (Err(why), None),
+                    };
+                    // Before preparing, which lets go of it where that fails.
+                    self.log_aside = log;
                     let config = self.prepare(config);
                     self.step(Event::ConfigRead { config });
                 }

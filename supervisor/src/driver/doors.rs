@@ -360,6 +360,7 @@ impl Driver {
             self.entrances.give_back(&address, listener);
         }
         self.doors.coming = None;
+        self.log_aside = None;
         for number in std::mem::take(&mut self.doors.adjusted) {
             let Some(door) = self.doors.get(number) else { continue };
             if let Err(error) = door.listener.adjust(&door.address, &door.options) {
@@ -398,6 +399,7 @@ impl Driver {
         }
         self.doors.leave_with(self.readiness.manager());
         self.config = config;
+        self.adopt_log();
     }
 
     fn keep_door(&mut self, number: u64, no: PoolNo, index: u32, pool: &Pool) {
@@ -434,7 +436,12 @@ impl Driver {
         for number in self.doors.numbers_of(pool) {
             self.drop_door(number);
         }
-        self.doors.names.remove(&pool);
+        // A pool of the same name may have come in its place.
+        if let Some(name) = self.doors.names.remove(&pool)
+            && !self.doors.names.values().any(|other| *other == name)
+        {
+            self.log.tail().forget(&name);
+        }
         self.doors.watches.remove(&pool);
         self.doors.refusing.remove(&pool);
         self.pressures.remove(&pool);

@@ -27,9 +27,7 @@ impl Driver {
             lines.push(format!("… and {left} lines more: `ostler status --json` has all workers"));
         }
         report::dump(&lines.join("\n"));
-        let place =
-            std::fs::read_link("/proc/self/fd/2").map_or_else(|_| "?".to_owned(), |to| to.display().to_string());
-        format!("the state is in the log of pid {}, which goes to {place}", std::process::id())
+        format!("the state is in the log of pid {}, which goes to {}", std::process::id(), self.log.place())
     }
 
     fn own_lines(&self) -> Vec<String> {

@@ -177,7 +177,7 @@ impl Driver {
         let Some(running) = self.hooks.running.get_mut(&no) else { return };
         let Some(pipe) = &mut running.output else { return };
         let said = &mut running.said;
-        match pipe.read(&mut |line| said.line(line)) {
+        match pipe.read(&mut |print| said.line(&String::from_utf8_lossy(print.text))) {
             After::WaitOn => {}
             After::Pause => {
                 self.sources.remove(&*pipe);
@@ -185,7 +185,7 @@ impl Driver {
             }
             After::Ended => {
                 self.sources.remove(&*pipe);
-                pipe.read_remainder(&mut |line| said.line(line));
+                pipe.read_remainder(&mut |print| said.line(&String::from_utf8_lossy(print.text)));
                 running.output = None;
             }
         }
@@ -201,7 +201,7 @@ impl Driver {
         if let Some(mut pipe) = running.output.take() {
             self.sources.remove(&pipe);
             // Only what is there: somebody who has left the group may hold the other end for ever.
-            pipe.read_remainder(&mut |line| running.said.line(line));
+            pipe.read_remainder(&mut |print| running.said.line(&String::from_utf8_lossy(print.text)));
         }
         report::hooks::ended(&running.end(ended));
     }

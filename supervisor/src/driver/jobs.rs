@@ -14,6 +14,7 @@ use ostler_shared::WorkerId;
 
 use super::signals::with_only_ttou;
 use super::{measuring, portrait, standing_by};
+use crate::logging::Aside;
 use ostler_pool::PoolNo;
 
 /// Most jobs that wait: one configuration, workers that stand still, and one look at the memory of each pool that limits it.
@@ -23,7 +24,7 @@ const JOBS_MAX: usize = 32;
 /// Something that could block.
 pub(crate) enum Job {
     /// Read the configuration again.
-    ReadConfig(Box<dyn FnOnce() -> Result<Arc<Config>, String> + Send>),
+    ReadConfig(Box<dyn FnOnce() -> Result<Fresh, String> + Send>),
     /// See what a worker is doing.
     Portray {
         /// Which.
@@ -44,10 +45,16 @@ pub(crate) enum Job {
     },
 }
 
+/// A configuration that was read, and what was opened for it.
+pub(crate) struct Fresh {
+    pub(crate) config: Arc<Config>,
+    pub(crate) log: Aside,
+}
+
 /// What came of it.
 pub(crate) enum Outcome {
     /// The configuration, or why there is none.
-    Config(Result<Arc<Config>, String>),
+    Config(Result<Fresh, String>),
     /// What a worker was doing.
     Portrait {
         /// Which.

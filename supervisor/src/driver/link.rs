@@ -17,7 +17,7 @@ use ostler_shared::wire::{ToWorker, Welcome};
 use ostler_shared::{ConnId, WorkerName};
 
 use super::child::{Ended, REPORT_LEN, Stage, read_report};
-use super::output::{LastWords, Pipe};
+use super::output::{Allowance, LastWords, Pipe};
 use super::parking::{Parked, Parking};
 use super::rings::RingNo;
 use super::standing_by::Look;
@@ -73,6 +73,8 @@ pub(crate) struct Link {
     pub(crate) output: Option<Pipe>,
     pub(crate) errors: Option<Pipe>,
     pub(crate) last_words: LastWords,
+    /// How many of its lines are told.
+    pub(crate) allowance: Allowance,
     pub(crate) manners: Manners,
     /// Whether it is looked at, to see that it waits for connections.
     pub(crate) look: Look,

@@ -13,6 +13,7 @@ mod dumping;
 mod entrances;
 mod failure;
 mod farewells;
+mod following;
 mod hooks;
 mod insisting;
 mod jobs;
@@ -20,6 +21,7 @@ mod limits;
 mod link;
 pub(crate) mod listeners;
 mod listening;
+mod log_keeping;
 mod measuring;
 mod notify;
 mod noting;
@@ -29,6 +31,7 @@ mod owners;
 mod parking;
 mod path_lock;
 mod performing;
+mod pid_file;
 mod portrait;
 mod publishing;
 mod ready;
@@ -44,6 +47,7 @@ mod sweep;
 mod templates;
 mod unix_diag;
 mod unmodified;
+mod visits;
 mod watchdog;
 mod worker_notify;
 mod workers;
@@ -62,6 +66,7 @@ use ostler_shared::sys::clock::monotonic_ns;
 
 use crate::control::server::Server;
 use crate::deaths::Deaths;
+use crate::logging::{Aside, Logging};
 use crate::report;
 use clock::Clock;
 use doors::Doors;
@@ -71,21 +76,25 @@ use hooks::{HookNo, Hooks};
 use jobs::Jobs;
 use limits::Inherited;
 use link::Link;
+use log_keeping::Reopening;
 use noting::Remains;
 use oom::KillCounter;
 use owners::Owners;
 use parking::Parking;
+use pid_file::PidFile;
 use publishing::{Kind, Publishing};
 use ready::Readiness;
 use rings::{News, RingNo, Rings};
 use signals::Signals;
 use sources::{Source, Sources};
 use templates::Nursery;
+use visits::Visits;
 
 pub(crate) use child::{Core, Usage};
 pub(crate) use failure::not_executed as why_not_started;
 pub(crate) use hooks::{CallEnded, How, Title};
 pub(crate) use oom::OutOfMemory;
+pub(crate) use output::LINES_PER_SECOND;
 pub(crate) use publishing::unix_ms;
 pub(crate) use signals::without_signals;
 pub(crate) use signals::{Arrived, Sender};
@@ -106,6 +115,13 @@ pub(crate) struct Driver {
     jobs: Jobs,
     server: Server,
     readiness: Readiness,
+    log: Logging,
+    /// What a reload that is not complete has opened for the log.
+    log_aside: Option<Aside>,
+    reopenings: VecDeque<Reopening>,
+    /// Of whom the access log is to tell; `None` where there is none.
+    visits: Option<Visits>,
+    pid_file: Option<PidFile>,
     limits: Inherited,
     /// What is preloaded into unmodified programs.
     shim: Option<PathBuf>,
@@ -140,6 +156,8 @@ pub(crate) struct Driver {
     starved: Vec<WorkerId>,
     /// What is left alone until then: log pipes that flood, the control socket when descriptors ran out.
     paused: VecDeque<(Moment, Source)>,
+    /// Workers of whom lines were dropped, and when that is said.
+    floods: VecDeque<(Moment, WorkerId)>,
     /// Which client waits for which answer.
     requests: BTreeMap<RequestId, u64>,
     next_request: u64,
@@ -198,6 +216,7 @@ impl Driver {
         match source {
             Source::Signals => self.take_signals(),
             Source::Jobs => self.take_job_outcomes(),
+            Source::Log => self.take_log_reports(),
             Source::ControlListener => self.admit_clients(),
             Source::Client(client) => self.attend_client(client),
             Source::Listener(number) => self.accept(number),
@@ -219,6 +238,8 @@ impl Driver {
     fn attend_to_time(&mut self) {
         let now = self.now();
         self.resume_paused(now);
+        self.tell_of_floods(now);
+        self.end_reopenings();
         self.drop_overdue_clients(now);
         self.farewells.close_overdue(now, &self.sources);
         self.accept_last_ones(now);
@@ -236,6 +257,8 @@ impl Driver {
         }
         self.attend_to_hooks(now);
         self.publish_if_due(now);
+        // Last: whatever this turn has logged goes out with it.
+        self.feed_readers();
     }
 
     /// Once per turn, which is what makes a sign of life one of the loop's.
@@ -272,6 +295,8 @@ impl Driver {
             starved,
             paused,
             sitting,
+            self.floods.front().map(|(at, _)| *at),
+            self.reopening_deadline(),
             self.goodbyes.first().map(|(at, _)| *at),
             self.owners.next_deadline(),
             self.unheard.first().map(|(at, _)| *at),

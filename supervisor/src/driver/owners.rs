@@ -172,6 +172,7 @@ impl Driver {
         let honest = table.bury(holder, outcome, monotonic_ns(), &mut completions);
         self.rings.returned(ring, completions.len());
         for completion in completions {
+            self.visit_completed(worker, &completion);
             self.step(Event::Completed { worker, completion });
         }
         if let Err(lied) = honest {

@@ -15,14 +15,14 @@ use ostler_shared::sys::clock::monotonic_ns;
 use ostler_shared::{ConnId, PoolName, WorkerId, packet};
 
 use super::accepting::Watch;
-use super::jobs::Job;
+use super::jobs::{Fresh, Job};
 use super::link::{Emptied, Link, Role};
 use super::listeners::errno_of;
 use super::parking::Parked;
 use super::sources::Source;
 use super::worker_notify::Notices;
 use super::{Driver, child, limits, spawn};
-use crate::report;
+use crate::{logging, report};
 
 impl Driver {
     pub(super) fn perform(&mut self, action: Action) {
@@ -50,7 +50,10 @@ impl Driver {
             Action::Measure { pool, workers } => self.measure(pool, &workers),
             Action::Drain { worker } => self.drain(worker),
             Action::Signal { worker, step } => self.signal(worker, step),
-            Action::Shed { conn, farewell, .. } => self.let_go(conn, &farewell),
+            Action::Shed { conn, why, farewell } => {
+                self.visit_shed(conn, why);
+                self.let_go(conn, &farewell);
+            }
             Action::TellPressure { pool, thousandths } => self.tell_pressure(pool, thousandths),
             Action::ReadConfig { pools } => self.read_config(pools),
             Action::OpenListeners => self.open_listeners(),
@@ -75,7 +78,10 @@ impl Driver {
         let Parked { connection, ticket, pool } = self.parking.take(conn, &self.sources);
         let link = &self.workers[&worker];
         let error = match packet::hand_off(link.mailbox.as_fd(), connection.as_fd(), &ticket) {
-            Ok(()) => return self.rings.handed(link.ring), // our copy is closed here
+            Ok(()) => {
+                self.rings.handed(link.ring);
+                return self.visit_handed(conn, worker); // our copy is closed here
+            }
             Err(error) => error,
         };
         self.parking.park(Parked { connection, ticket, pool }, monotonic_ns());
@@ -137,6 +143,7 @@ impl Driver {
         let mut conns = Vec::new();
         let emptied = link.recall(&mut self.parking, &mut conns);
         self.rings.returned(link.ring, conns.len());
+        self.visits_return(&conns);
         self.knock_again(worker);
         let Some(link) = self.workers.get(&worker) else { return };
         if emptied == Emptied::Starved {
@@ -222,7 +229,9 @@ impl Driver {
             let mut both = plan.config.clone();
             both.pools.extend(current.pools.iter().filter(|pool| plan.removed.contains(&pool.name)).cloned());
             limits::check(&both, hard).map_err(|too_few| too_few.to_string())?;
-            Ok(Arc::new(plan.config))
+            let log = logging::prepare(&current.supervisor.log, &plan.config.supervisor.log);
+            let log = log.map_err(|error| error.to_string())?;
+            Ok(Fresh { config: Arc::new(plan.config), log })
         }));
         if self.jobs.ask(job).is_err() {
             let config = Err(NoConfig::Unusable("the helper thread is busy: try again".to_owned()));

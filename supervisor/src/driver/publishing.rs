@@ -14,7 +14,7 @@ use ostler_shared::sys::clock::monotonic_ns;
 
 use super::Driver;
 use super::board::BoardWriter;
-use crate::{logging, presence, report};
+use crate::{presence, report};
 
 /// How long after a change it is to be read, at the latest, from the scoreboard of a supervisor that runs.
 const PUBLISHED_WITHIN: Duration = Duration::from_millis(100);
@@ -193,7 +193,7 @@ impl Driver {
             published_at_ns: view.kernel_ns,
             published_at_unix_ms: unix_ms(SystemTime::now()),
             turns: publishing.turns,
-            log_lines_dropped: logging::dropped(),
+            log_lines_dropped: self.log.dropped(),
             deaths: self.deaths.total(),
             reloads_ok: publishing.reloads_ok,
             reloads_undone: publishing.reloads_undone,

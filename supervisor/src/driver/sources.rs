@@ -18,6 +18,8 @@ pub(crate) enum Source {
     Signals,
     /// The helper thread finished something.
     Jobs,
+    /// A thread that writes the log has something to report.
+    Log,
     /// Somebody connects to the control socket.
     ControlListener,
     /// A client of the control socket.
@@ -73,6 +75,7 @@ impl Source {
             Source::Lingering(conn) => (14, conn.0),
             Source::Notices(worker) => (15, worker.0),
             Source::Owner(number) => (16, number),
+            Source::Log => (17, 0),
         };
         assert!(number >> NUMBER_BITS == 0, "more than 2^56 of one kind of source");
         kind << NUMBER_BITS | number
@@ -98,6 +101,7 @@ impl Source {
             14 => Source::Lingering(ConnId(number)),
             15 => Source::Notices(WorkerId(number)),
             16 => Source::Owner(number),
+            17 => Source::Log,
             kind => unreachable!("epoll gave a token that we never made: kind {kind}"),
         }
     }

@@ -24,7 +24,7 @@ use super::child::{self, Identity, Limit, ListenPid, Prepared};
 use super::limits::Inherited;
 use super::link::{Link, Manners, Role};
 use super::listening::Entrance;
-use super::output::{LastWords, Pipe};
+use super::output::{Allowance, LastWords, Pipe};
 use super::rings::{RingNo, Rings, Side};
 use super::unmodified::{Goodbye, drain_signal};
 use super::worker_notify::{NOTIFY_SOCKET, Notices};
@@ -224,6 +224,7 @@ impl Belongings {
             output,
             errors,
             last_words: LastWords::default(),
+            allowance: Allowance::default(),
             manners: Manners::Stranger,
             look: super::standing_by::Look::default(),
             welcome,

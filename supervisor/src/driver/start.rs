@@ -22,6 +22,7 @@ use super::listeners::{ListenError, errno_of};
 use super::oom::KillCounter;
 use super::owners::Owners;
 use super::parking::Parking;
+use super::pid_file::{PidFile, Unwritten};
 use super::publishing::Publishing;
 use super::ready::Readiness;
 use super::rings::Rings;
@@ -32,6 +33,7 @@ use crate::control::place::{self, PlaceError};
 use crate::control::server::Server;
 use crate::deaths::Deaths;
 use crate::inherited::Inherited;
+use crate::logging::Logging;
 
 /// What a supervisor is started with.
 pub(crate) struct Setup {
@@ -44,6 +46,8 @@ pub(crate) struct Setup {
     pub(crate) seed: u64,
     /// The library for unmodified programs, where a pool needs it.
     pub(crate) shim: Option<PathBuf>,
+    /// The log, which is at work already.
+    pub(crate) log: Logging,
 }
 
 /// Why a supervisor does not start.
@@ -58,6 +62,9 @@ pub(crate) enum StartError {
     /// There is no place for the control socket.
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// The pid can't be written.
+    #[error(transparent)]
+    PidFile(#[from] Unwritten),
     /// The system refuses something basic.
     #[error("cannot start: {0}{remedy}", remedy = remedy(.0))]
     Io(#[from] io::Error),
@@ -93,7 +100,10 @@ impl Driver {
         doors.leave_with(readiness.manager());
         sources.add(signals.readable(), Source::Signals)?;
         sources.add(jobs.readable(), Source::Jobs)?;
+        sources.add(setup.log.readable(), Source::Log)?;
         sources.add(server.readable(), Source::ControlListener)?;
+        // Behind everything that tells whether another supervisor is at work here already.
+        let pid_file = setup.config.supervisor.pid_file.as_deref().map(PidFile::write).transpose()?;
         for name in entrances.unused() {
             tracing::warn!("no pool listens on fd:{name}, which the service manager passed; who connects there waits");
         }
@@ -112,6 +122,11 @@ impl Driver {
             jobs,
             server,
             readiness,
+            log: setup.log,
+            log_aside: None,
+            reopenings: VecDeque::new(),
+            visits: None,
+            pid_file,
             limits,
             shim: setup.shim,
             parking: Parking::default(),
@@ -133,6 +148,7 @@ impl Driver {
             looks: BTreeSet::new(),
             starved: Vec::new(),
             paused: VecDeque::new(),
+            floods: VecDeque::new(),
             requests: BTreeMap::new(),
             next_request: 0,
             awaiting_end: Vec::new(),
@@ -151,6 +167,7 @@ impl Driver {
             rings_with_news: Vec::new(),
             ended: None,
         };
+        driver.keep_visits();
         for action in first {
             driver.perform(action);
         }

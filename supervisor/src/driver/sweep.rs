@@ -13,6 +13,7 @@ use super::child::{self, Ended, Reap, Which};
 use super::link::{Emptied, Link};
 use super::sources::Source;
 use super::templates::is_template;
+use crate::control::protocol::Stream;
 use crate::report;
 
 /// How many epitaphs are kept for whoever asks for a reason.
@@ -79,13 +80,15 @@ impl Driver {
         link.control.iter().for_each(|control| self.sources.remove(control));
         self.sources.remove(&link.doorbell);
         link.notices.iter().for_each(|notices| self.sources.remove(notices));
-        for pipe in [&mut link.output, &mut link.errors] {
+        report::dropped_prints(&link.name, link.allowance.take_dropped());
+        for (pipe, stream) in [(&mut link.output, Stream::Output), (&mut link.errors, Stream::Errors)] {
             let Some(mut pipe) = pipe.take() else { continue };
             self.sources.remove(&pipe);
             let (name, words) = (&link.name, &mut link.last_words);
-            pipe.read_remainder(&mut |line| {
-                words.add(line);
-                report::worker_line(name, line);
+            let log = &self.log;
+            pipe.read_remainder(&mut |print| {
+                words.add(print.text);
+                log.printed(name, stream, print.text, print.piece);
             });
         }
         self.empty_mailbox(worker);
@@ -109,6 +112,7 @@ impl Driver {
         self.keep_remains(worker, &link, ended);
         self.rings.close(link.ring);
         self.keep_epitaph(worker, link.last_words.lines());
+        self.visits_lost_with(worker, &link, &unclaimed);
         self.step(Event::Died { worker, exit: ended.exit, unclaimed });
     }
 

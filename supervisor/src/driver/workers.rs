@@ -13,9 +13,10 @@ use ostler_shared::{WorkerId, packet};
 use super::Driver;
 use super::hooks::HookNo;
 use super::link::{Manners, Role};
-use super::output::{After, FLOOD_PAUSE};
+use super::output::{After, DROPPED_SAID_AFTER, FLOOD_PAUSE, Fate};
 use super::sources::Source;
 use super::templates::NO_TEMPLATE;
+use crate::control::protocol::Stream;
 use crate::deaths::ProgramsEnded;
 use crate::report;
 
@@ -178,6 +179,7 @@ impl Driver {
         self.rings.returned(ring, completions.len());
         self.count_own(worker);
         for completion in completions.drain(..) {
+            self.visit_completed(worker, &completion);
             self.step(Event::Completed { worker, completion });
         }
         self.completions = completions;
@@ -254,11 +256,17 @@ impl Driver {
             Source::Output(_) => &mut link.output,
             _ => &mut link.errors,
         };
-        let (name, words) = (&link.name, &mut link.last_words);
+        let stream = stream_of(source);
+        let (name, words, allowance) = (&link.name, &mut link.last_words, &mut link.allowance);
         let Some(open) = pipe else { return };
-        let after = open.read(&mut |line| {
-            words.add(line);
-            report::worker_line(name, line);
+        let (log, floods) = (&self.log, &mut self.floods);
+        let after = open.read(&mut |print| {
+            words.add(print.text);
+            match allowance.spend(now) {
+                Fate::Told => log.printed(name, stream, print.text, print.piece),
+                Fate::Dropped => {}
+                Fate::DroppedFirst => floods.push_back((now + DROPPED_SAID_AFTER, worker)),
+            }
         });
         match after {
             After::WaitOn => {}
@@ -268,11 +276,21 @@ impl Driver {
             }
             After::Ended => {
                 self.sources.remove(&*open);
-                open.read_remainder(&mut |line| {
-                    words.add(line);
-                    report::worker_line(name, line);
+                open.read_remainder(&mut |print| {
+                    words.add(print.text);
+                    log.printed(name, stream, print.text, print.piece);
                 });
                 *pipe = None;
+            }
+        }
+    }
+
+    /// Says how many lines of workers were dropped, some time after the first of them.
+    pub(super) fn tell_of_floods(&mut self, now: Moment) {
+        while self.floods.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, worker)) = self.floods.pop_front() else { return };
+            if let Some(link) = self.workers.get_mut(&worker) {
+                report::dropped_prints(&link.name, link.allowance.take_dropped());
             }
         }
     }
@@ -318,5 +336,12 @@ impl Driver {
             let why = super::failure::words(&pool.process, &pool.program, stage, &error);
             self.step(Event::ExecFailed { worker, why });
         }
+    }
+}
+
+fn stream_of(source: Source) -> Stream {
+    match source {
+        Source::Errors(_) => Stream::Errors,
+        _ => Stream::Output,
     }
 }

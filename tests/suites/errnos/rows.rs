@@ -895,16 +895,28 @@ pub(crate) const COMMANDS: &[Row] = &[
     },
 ];
 
-pub(crate) const LOG: &[Row] = &[Row {
-    during: "writing the log",
-    calls: "write",
-    errnos: &["ENOSPC", "EIO", "EPIPE", "EAGAIN", "EINTR", "EDQUOT", "EFBIG"],
-    when: &["1", "1..2"],
-    reach: Reach::Thread("log"),
-    provocation: Provocation::Kill,
-    then: Then::Served,
-    does: "goes on without that line",
-}];
+pub(crate) const LOG: &[Row] = &[
+    Row {
+        during: "writing the log",
+        calls: "write",
+        errnos: &["ENOSPC", "EIO", "EPIPE", "EDQUOT", "EFBIG"],
+        when: &["1", "1..2"],
+        reach: Reach::Thread("log"),
+        provocation: Provocation::Kill,
+        then: Then::Says(&["the log is written again; these lines of it were lost lost="]),
+        does: "goes on without that line, and says how many are missing when it can be written again",
+    },
+    Row {
+        during: "writing the log",
+        calls: "write",
+        errnos: &["EAGAIN", "EINTR"],
+        when: &["1", "1..2"],
+        reach: Reach::Thread("log"),
+        provocation: Provocation::Kill,
+        then: Then::Says(&["ended with signal SIGKILL"]),
+        does: "tries again, at most 8 times",
+    },
+];
 
 pub(crate) const STARTS: &[Start] = &[
     Start {
@@ -954,10 +966,19 @@ pub(crate) const STARTS: &[Start] = &[
         does: "the same",
     },
     Start {
-        during: "making the helper thread's bell",
+        during: "making the bell of the log's thread",
         calls: "eventfd2",
         errnos: &["EMFILE", "ENFILE"],
         when: "1",
+        listen: UNIX,
+        then: Ending::Exits(1, &["cannot start", "raise the limit"]),
+        does: "the same",
+    },
+    Start {
+        during: "making the helper thread's bell",
+        calls: "eventfd2",
+        errnos: &["EMFILE", "ENFILE"],
+        when: "2",
         listen: UNIX,
         then: Ending::Exits(1, &["cannot start", "raise the limit"]),
         does: "the same",
@@ -993,8 +1014,8 @@ pub(crate) const STARTS: &[Start] = &[
         during: "waiting for connections",
         calls: "epoll_ctl",
         errnos: &["ENOMEM", "ENOSPC"],
-        // Its own three sources and the first worker's six come first.
-        when: "10",
+        // Its own four sources and the first worker's six come first.
+        when: "11",
         listen: UNIX,
         then: Ending::Goes(&["cannot wait for connections", "will try again"]),
         does: "says so, and tries again after 100 ms",
