@@ -19,6 +19,9 @@ use ostler_tests::{Ostler, Scratch, bounded, place, programs};
 const WORKERS: usize = 3;
 const CLIENTS: usize = 16;
 const RELOADS: usize = 4;
+const KILLS: usize = 12;
+/// Ways to write a worker in Python, and how much each holds.
+const PYTHON: [(&str, &str); 3] = [("pull", ""), ("serve", "concurrency = 4"), ("asyncio", "concurrency = 8")];
 /// Interpreters take their time, the more so when several start at once on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -38,6 +41,16 @@ fn node() -> Vec<String> {
 
 fn library() -> Vec<String> {
     programs::slow_start(0)
+}
+
+fn python(mode: &str) -> Vec<String> {
+    programs::python_hello(mode, 0)
+}
+
+/// Where the applications of the servers in Python are looked for.
+fn beside_the_applications(concurrency: u32) -> String {
+    let directory = place::workspace().join("tests/programs/python");
+    format!("concurrency = {concurrency}\nprocess.cwd = {directory:?}")
 }
 
 fn config(target: &Target, command: Option<&[String]>, more: &str) -> String {
@@ -166,6 +179,145 @@ fn the_books_of_threaded_workers_are_exact_over_tcp() {
 }
 
 #[test]
+fn the_books_of_workers_in_python_are_exact_with_threads_over_tcp() {
+    the_librarys_books_are_exact(&Target::free_tcp(), Some(&python("serve")), "concurrency = 4");
+}
+
+#[test]
+fn the_books_of_workers_in_python_are_exact_with_asyncio_over_unix() {
+    let scratch = Scratch::new();
+    let target = Target::Unix(scratch.path("app.sock"));
+    the_librarys_books_are_exact(&target, Some(&python("asyncio")), "concurrency = 8");
+}
+
+#[test]
+fn the_books_of_the_wsgi_server_are_exact_over_tcp() {
+    let command = programs::python_wsgi("pages:flask_app", &[]);
+    the_librarys_books_are_exact(&Target::free_tcp(), Some(&command), &beside_the_applications(4));
+}
+
+#[test]
+fn the_books_of_the_asgi_server_are_exact_over_unix() {
+    let scratch = Scratch::new();
+    let command = programs::python_asgi("plain_asgi:app", &[]);
+    let target = Target::Unix(scratch.path("app.sock"));
+    the_librarys_books_are_exact(&target, Some(&command), &beside_the_applications(8));
+}
+
+/// Kills busy workers. What nobody has accepted is served by others; what was accepted is lost and counted.
+fn kills_under_load_fail_what_was_accepted_only(target: &Target, command: &[String], concurrency: u32, more: &str) {
+    let _machine = alone();
+    // On a busy machine many are killed before they served anybody, which says nothing about the program.
+    let patience = format!("{more}\nstart = {{ failures = 10000, backoff = [\"10ms\", \"100ms\"] }}");
+    let mut ostler = start(target, Some(command), &patience);
+    let sampler = Sampler::start(ostler.client());
+    let load = Load::on(target).clients(CLIENTS).path("/sleep/1").start();
+    for round in 0..KILLS {
+        load.wait_for_more(50);
+        let pid = ostler.wait_status("somebody is ready", |status| {
+            let ready = status.only().ready();
+            ready.get(round % ready.len().max(1)).and_then(|worker| worker.pid)
+        });
+        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("a worker of ours");
+        ostler.wait_gone(pid);
+    }
+    load.wait_for_more(100);
+    let tally = load.stop();
+    let pool = ostler.wait_status("idle, and all are back", |status| {
+        let pool = status.only();
+        (pool.is_idle() && pool.ready().len() == WORKERS).then(|| pool.clone())
+    });
+    sampler.finish().assert_balanced();
+    println!("{KILLS} kills, {} lost: {tally}", pool.lost);
+    // One at a time is accepted and not counted yet.
+    let uncounted = tally.connects - pool.accepted;
+    assert!(uncounted <= KILLS as u64, "{tally}; {pool:?}");
+    assert!(tally.failed() <= pool.lost + uncounted, "failed requests that nobody had accepted: {tally}; {pool:?}");
+    assert!(pool.lost <= KILLS as u64 * u64::from(concurrency), "{tally}; {pool:?}");
+    // Who was answered by a worker that died before it could report is lost in the books.
+    assert!((pool.done..=pool.done + pool.lost).contains(&tally.served), "{tally}; {pool:?}");
+    assert_eq!((pool.shed_total(), pool.check_books()), (0, Ok(())), "{pool:?}");
+    ostler.stop_clean();
+}
+
+#[test]
+fn a_killed_worker_in_python_loses_what_it_had_accepted_with_threads_over_unix() {
+    let scratch = Scratch::new();
+    let target = Target::Unix(scratch.path("app.sock"));
+    kills_under_load_fail_what_was_accepted_only(&target, &python("serve"), 4, "concurrency = 4");
+}
+
+#[test]
+fn a_killed_worker_in_python_loses_what_it_had_accepted_with_asyncio_over_tcp() {
+    kills_under_load_fail_what_was_accepted_only(&Target::free_tcp(), &python("asyncio"), 8, "concurrency = 8");
+}
+
+#[test]
+fn a_killed_wsgi_server_loses_what_it_had_accepted() {
+    let command = programs::python_wsgi("pages:flask_app", &[]);
+    kills_under_load_fail_what_was_accepted_only(&Target::free_tcp(), &command, 4, &beside_the_applications(4));
+}
+
+#[test]
+fn a_worker_in_python_that_gets_term_finishes_what_it_holds_and_is_replaced() {
+    for (mode, concurrency) in PYTHON {
+        let scratch = Scratch::new();
+        let target = Target::Unix(scratch.path("app.sock"));
+        let mut ostler = start(&target, Some(&python(mode)), concurrency);
+        let mut held = Connection::open(&target, SOON).expect("accepted");
+        let holder = ostler.wait_status("somebody holds it", |status| {
+            status.only().workers.iter().find(|worker| worker.claimed == 1).and_then(|worker| worker.pid)
+        });
+        kill(Pid::from_raw(holder), Signal::SIGTERM).expect("a worker of ours");
+        ostler.wait_log(&["leaves by itself"]);
+        // Who comes now is for the others.
+        assert_ne!(get_once(&target, "/", SOON).expect("served").worker().expect("named").pid, holder, "{mode}");
+        assert_eq!(held.get("/", Keep::Once).expect("finished").worker().expect("named").pid, holder, "{mode}");
+        ostler.wait_gone(holder);
+        let pool = ostler.wait_status("idle, and all are back", |status| {
+            let pool = status.only();
+            (pool.is_idle() && pool.ready().len() == WORKERS).then(|| pool.clone())
+        });
+        assert_eq!((pool.accepted, pool.done, pool.lost), (2, 2, 0), "{mode}: {pool:?}");
+        assert!(!ostler.log_contains("ended with"), "{mode}: it left with exit code 0:\n{}", ostler.log());
+        ostler.stop_clean();
+    }
+}
+
+#[test]
+fn workers_in_python_that_open_everything_lose_nobody() {
+    let _machine = alone();
+    let scratch = Scratch::new();
+    let target = Target::Unix(scratch.path("app.sock"));
+    let mut ostler = start(&target, Some(&python("serve")), "concurrency = 4\nprocess.nofile = 32");
+    let load = Load::on(&target).clients(8).path("/glut").requests_each(25).run();
+    load.assert_no_failure();
+    let pool = ostler.wait_status("idle", |status| status.only().is_idle().then(|| status.only().clone()));
+    assert_eq!((pool.lost, pool.done), (0, load.served), "{pool:?}\n{}", ostler.log());
+    ostler.stop_clean();
+}
+
+#[test]
+fn without_a_supervisor_workers_in_python_serve_who_waits_and_are_gone() {
+    for (mode, concurrency) in PYTHON {
+        let target = Target::free_tcp();
+        let ostler = start(&target, Some(&python(mode)), concurrency);
+        let pids = ostler.status().only().pids();
+        let all = |signal| pids.iter().for_each(|pid| kill(Pid::from_raw(*pid), signal).expect("a worker of ours"));
+        let mut held = Connection::open(&target, SOON).expect("accepted");
+        ostler.wait_status("it is held", |status| (status.only().claimed == 1).then_some(()));
+        all(Signal::SIGSTOP);
+        let mut waiting = Connection::open(&target, SOON).expect("the kernel's queue has room");
+        ostler.signal(Signal::SIGKILL);
+        all(Signal::SIGCONT);
+        for client in [&mut waiting, &mut held] {
+            assert_eq!(client.get("/", Keep::Once).map(|answer| answer.status), Ok(200), "{mode}");
+        }
+        ostler.assert_no_process_left();
+    }
+}
+
+#[test]
 fn what_a_killed_worker_held_is_lost_and_counted() {
     let target = Target::free_tcp();
     let mut ostler = start(&target, None, "concurrency = 4");
@@ -263,6 +415,13 @@ fn a_stop_serves_who_waits_at_a_path_or_at_tcp() {
     );
     a_stop_serves_who_waits_in_the_kernels_queue(&Target::free_tcp(), Some(&[program]));
     a_stop_serves_who_waits_in_the_kernels_queue(&Target::Unix(scratch.path("app.sock")), None);
+}
+
+#[test]
+fn a_stop_of_workers_in_python_serves_who_waits() {
+    let scratch = Scratch::new();
+    a_stop_serves_who_waits_in_the_kernels_queue(&Target::Unix(scratch.path("app.sock")), Some(&python("pull")));
+    a_stop_serves_who_waits_in_the_kernels_queue(&Target::free_tcp(), Some(&python("asyncio")));
 }
 
 fn speaking(mode: &str) -> Vec<String> {
