@@ -97,12 +97,14 @@ impl Worker {
         }
         title::show(&place.name, Doing::Starting);
         let mailbox = inherit(place.mailbox, "mailbox", is_seqpacket)?.0;
-        let listeners = take_listeners(&place, mailbox.as_fd())?;
+        let sockets = take_listeners(&place)?;
         let control = Control::new(inherit(place.control, "control channel", is_seqpacket)?.0);
         let completions = share_memory(&place)?;
         let term = signals::install().map_err(ConnectError::Watch)?;
         let reserve = Reserve::open().map_err(ConnectError::Reserve)?;
         let welcome = greet(&control, WELCOME_TIMEOUT)?;
+        // Behind the greeting: whoever is seen to wait at a listener before that passes for a program without the library.
+        let listeners = wait_at(sockets, mailbox.as_fd())?;
         let station = Arc::new(Station::new(place.name, mailbox, listeners, control, completions, reserve, &welcome));
         if station.listeners.is_none() {
             station.wake_to_beat().map_err(ConnectError::Watch)?;
@@ -223,12 +225,16 @@ fn inherit<T>(
     }
 }
 
-fn take_listeners(place: &Place, mailbox: BorrowedFd<'_>) -> Result<Option<Listeners>, ConnectError> {
-    if place.listeners == 0 {
+fn take_listeners(place: &Place) -> Result<Vec<OwnedFd>, ConnectError> {
+    let numbers = MAILBOX_FD..MAILBOX_FD + place.listeners;
+    numbers.map(|fd| Ok(inherit(fd, "listener", is_listener)?.0)).collect()
+}
+
+/// None where connections come in the mailbox.
+fn wait_at(sockets: Vec<OwnedFd>, mailbox: BorrowedFd<'_>) -> Result<Option<Listeners>, ConnectError> {
+    if sockets.is_empty() {
         return Ok(None);
     }
-    let numbers = MAILBOX_FD..MAILBOX_FD + place.listeners;
-    let sockets = numbers.map(|fd| Ok(inherit(fd, "listener", is_listener)?.0)).collect::<Result<_, ConnectError>>()?;
     let refused = |source| ConnectError::Descriptor { fd: MAILBOX_FD, what: "listener", source };
     Listeners::new(sockets, mailbox).map(Some).map_err(refused)
 }

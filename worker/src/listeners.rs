@@ -31,7 +31,7 @@ use ostler_shared::ticket::{Family, Peer, Ticket};
 
 use crate::claim::{Look, NextError};
 use crate::stage::Stage;
-use crate::station::Station;
+use crate::station::{NO_MORE, Station};
 
 /// The gate is read at least so often.
 const GATE_EVERY: Duration = Duration::from_millis(250);
@@ -60,8 +60,6 @@ enum Accepted {
     Connection(OwnedFd),
     Nobody,
     NoDescriptor,
-    /// Somebody has shut the listener down.
-    Ended,
 }
 
 impl Listeners {
@@ -92,6 +90,16 @@ impl Listeners {
         let timeout = EpollTimeout::try_from(at_most).unwrap_or(EpollTimeout::ZERO);
         let _look_anyway = self.set.wait(&mut [EpollEvent::empty()], timeout);
     }
+
+    /// What somebody has shut down is readable for ever, while accept(2) says EINVAL at TCP and at a path that nobody waits.
+    fn forget_those_shut_down(&self) {
+        for listener in &self.listeners {
+            let mut end = [PollFd::new(listener.socket.as_fd(), NO_MORE)];
+            if poll(&mut end, PollTimeout::ZERO).is_ok_and(|ended| ended > 0) {
+                let _may_be_forgotten_by_now = self.set.delete(&listener.socket);
+            }
+        }
+    }
 }
 
 impl Station {
@@ -117,10 +125,9 @@ impl Station {
                 Accepted::Connection(fd) => return Ok(self.count_in(listeners, listener, number, fd)),
                 Accepted::NoDescriptor => return Ok(Look::Starved),
                 Accepted::Nobody => {}
-                // It would be readable for ever.
-                Accepted::Ended => drop(listeners.set.delete(&listener.socket)),
             }
         }
+        listeners.forget_those_shut_down();
         // The mailbox's end is an edge to an event loop, and comes before the word that says the same.
         let ends = is_orphaned || self.is_draining();
         Ok(if ends { Look::End } else { Look::Nothing })
@@ -170,9 +177,8 @@ fn accept_once(listener: &Listener) -> Result<Accepted, NextError> {
         Ok(connection) => Ok(Accepted::Connection(connection)),
         Err(error) => match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS) => Ok(Accepted::NoDescriptor),
-            Some(Errno::EINVAL) => Ok(Accepted::Ended),
             Some(Errno::EBADF | Errno::ENOTSOCK | Errno::EFAULT) | None => Err(NextError::Mailbox(error)),
-            // Another worker was faster, or it is the one connection that failed (accept(2)).
+            // Another worker was faster, or it is the one connection that failed (accept(2)), or somebody has shut it down.
             Some(_) => Ok(Accepted::Nobody),
         },
     }

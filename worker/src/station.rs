@@ -24,7 +24,7 @@ use crate::stage::{Stage, StageCell, Step};
 use crate::title::{self, Doing};
 
 /// Readiness of a mailbox into which nothing more will be put; nix has no name for it (poll(2)).
-const NO_MORE: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
+pub(crate) const NO_MORE: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
 
 /// How often a worker beats in the time after which its silence is noticed: one beat may be late, and another one.
 const BEATS_PER_HEARTBEAT: u32 = 4;
