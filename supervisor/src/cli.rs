@@ -7,17 +7,15 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::control::place::CONTROL_VARIABLE;
 use crate::control::protocol::{ScaleTo, Target};
+use crate::exit;
 
 /// Hosts prefork servers: accepts connections, hands each to the least loaded worker, reloads without losing one.
 #[derive(Debug, Parser)]
-#[command(name = "ostler", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "ostler", version, max_term_width = 100, after_help = exit::in_a_sentence())]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
-
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 reload undone, \
-4 timed out, or something was shed, lost or killed during the stop, 5 no supervisor there.";
 
 /// How many lines `ostler logs` begins with where nobody says it.
 const LOG_LINES: u32 = 100;
@@ -150,6 +148,21 @@ pub(crate) enum Command {
         now: bool,
         #[command(flatten)]
         place: Place,
+    },
+    /// Print a script that makes a shell complete ostler's commands and options
+    Completions {
+        /// Of which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a man page, or write all of them into a directory
+    ///
+    /// To read one: `ostler man reload | man -l -`.
+    Man {
+        /// Of which command; of the whole program when none is named
+        command: Option<String>,
+        /// Write one file for each command and one for the program, such as ostler-reload.1
+        #[arg(long, value_name = "DIR", conflicts_with = "command")]
+        dir: Option<PathBuf>,
     },
     /// The built-in hello server, as ostler starts it for a pool without a command
     #[command(name = crate::driver::HELLO_COMMAND, hide = true)]

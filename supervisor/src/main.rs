@@ -63,6 +63,9 @@ fn main() -> std::process::ExitCode {
             let pace = if now { Pace::Now } else { Pace::Graceful };
             ask(place, &Request::Stop { pace }, "stopped waiting; the supervisor goes on stopping")
         }
+        Command::Completions { shell } => commands::generate::completions(shell),
+        Command::Man { command, dir: None } => commands::generate::man(command.as_deref()),
+        Command::Man { dir: Some(dir), .. } => commands::generate::man_pages_into(&dir),
         Command::HelloWorker => return hello::main(),
         Command::StdioWorker(orders) => return stdio::main(orders),
     };

@@ -78,10 +78,7 @@ pub(super) fn whereabouts(place: Place) -> Whereabouts {
 }
 
 pub(super) fn finish(text: &str, exit: u8) -> ExitCode {
-    let code = [ExitCode::Done, ExitCode::Undone, ExitCode::Incomplete, ExitCode::Usage, ExitCode::Nobody]
-        .into_iter()
-        .find(|code| *code as u8 == exit)
-        .unwrap_or(ExitCode::Failed);
+    let code = ExitCode::named(exit);
     if code == ExitCode::Done {
         return say::answer_line(text);
     }

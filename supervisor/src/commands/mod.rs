@@ -2,6 +2,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod check;
+pub(crate) mod generate;
 pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod run;
