@@ -89,7 +89,7 @@ pub(super) fn finish(text: &str, exit: u8) -> ExitCode {
 pub(super) fn explain(error: &AskError) -> ExitCode {
     say::complain(&error.to_string());
     match error {
-        AskError::Nobody(_) => ExitCode::Nobody,
+        AskError::Nobody { .. } => ExitCode::Nobody,
         AskError::Late(_) => ExitCode::Incomplete,
         AskError::Several(_) | AskError::Config(..) => ExitCode::Usage,
         AskError::NotYours { .. } | AskError::Message(..) | AskError::Broken(..) | AskError::NoAnswer(_) => {

@@ -43,7 +43,7 @@ pub(crate) fn status(place: Place, show: Show) -> ExitCode {
     }
     let mut answers = match (ask_at(control, &Request::Status), &board) {
         (Ok(answers), _) => answers,
-        (Err(AskError::Nobody(_)), Ok(content)) => return show_board(content, Silence::Gone, show),
+        (Err(AskError::Nobody { .. }), Ok(content)) => return show_board(content, Silence::Gone, show),
         (Err(AskError::Late(_)), Ok(content)) => return show_board(content, late(content), show),
         (Err(error), board) => return explain_both(&error, board),
     };

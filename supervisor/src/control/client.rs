@@ -11,6 +11,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use nix::unistd::{Uid, User};
 use ostler_shared::stream::{Flushed, FrameReader, FrameWriter, Next, StreamError};
 
+use super::others::{self, PROC, Running};
 use super::place;
 use super::protocol::{BadMessage, RESPONSE_MAX, Request, Response, decode, encode};
 
@@ -21,10 +22,15 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
     /// Nobody is there.
-    #[error("no supervisor {0}: start one with `ostler run`, or name its control socket with --control PATH")]
-    Nobody(String),
+    #[error("no supervisor {place}{}", remedy(.elsewhere))]
+    Nobody {
+        /// Where, and how that is known.
+        place: String,
+        /// Supervisors that run all the same.
+        elsewhere: Vec<Running>,
+    },
     /// There are several.
-    #[error("several supervisors are running; name one with --control:\n{}", .0.iter().map(|path| format!("  {}", path.display())).collect::<Vec<_>>().join("\n"))]
+    #[error("several supervisors are running; name one with --control:{}", choice(.0))]
     Several(Vec<PathBuf>),
     /// It belongs to another user.
     #[error("the supervisor at {} belongs to {owner}: run this as {owner} or as root", path.display())]
@@ -49,6 +55,27 @@ pub(crate) enum AskError {
     /// It went away without an answer.
     #[error("the supervisor at {} went away without an answer", .0.display())]
     NoAnswer(PathBuf),
+}
+
+fn remedy(elsewhere: &[Running]) -> String {
+    if elsewhere.is_empty() {
+        return ": start one with `ostler run`, or name its control socket with --control PATH".to_owned();
+    }
+    format!(
+        "; is it running as another user, or with a control socket elsewhere?{}\n\
+         name its control socket with --control PATH, or start one with `ostler run`",
+        others::list(elsewhere)
+    )
+}
+
+/// The sockets, each with the process that it is named after.
+fn choice(paths: &[PathBuf]) -> String {
+    let owner = |path: &PathBuf| others::supervisor(Path::new(PROC), path.file_stem()?.to_str()?.parse().ok()?);
+    let line = |path: &PathBuf| match owner(path) {
+        Some(running) => format!("\n  {}  {running}", path.display()),
+        None => format!("\n  {}", path.display()),
+    };
+    paths.iter().map(line).collect()
 }
 
 /// Where to look, in the order of the contract.
@@ -80,7 +107,7 @@ impl Whereabouts {
         let mut alive: Vec<PathBuf> = place::sockets_in_default_directory();
         alive.retain(|path| !matches!(connect(path), Err(error) if is_nobody(&error)));
         match alive.as_slice() {
-            [] => Err(AskError::Nobody(format!("in {}", dir.display()))),
+            [] => Err(nobody(format!("in {}", dir.display()))),
             [one] => Ok(one.clone()),
             _ => Err(AskError::Several(alive)),
         }
@@ -130,7 +157,11 @@ fn explain(path: &Path, error: &io::Error) -> AskError {
     if error.kind() == io::ErrorKind::WouldBlock {
         return AskError::Late(path.to_owned());
     }
-    AskError::Nobody(format!("at {} ({error})", path.display()))
+    nobody(format!("at {} ({error})", path.display()))
+}
+
+fn nobody(place: String) -> AskError {
+    AskError::Nobody { place, elsewhere: others::running(Path::new(PROC)) }
 }
 
 /// A user as people know it.
