@@ -19,6 +19,7 @@ use ostler_pool::{
 use ostler_shared::{Generation, PoolName, WorkerId, WorkerName};
 use tracing::{debug, error, info, warn};
 
+use crate::control::protocol::Progress;
 use crate::deaths::{Death, ProgramsEnded};
 use crate::driver::{Arrived, Core, LINES_PER_SECOND, OutOfMemory, Sender};
 use crate::exit::ExitCode;
@@ -108,6 +109,7 @@ pub(crate) fn note(note: &Note, epitaphs: &Epitaphs) {
             info!(%pool, done, lost, shed = total, "stopped{}", in_brackets(&reasons.join(", ")));
         }
         Note::RolloutBegun { .. }
+        | Note::SlotMoves { .. }
         | Note::SlotRolled { .. }
         | Note::Committed { .. }
         | Note::UndoBegun { .. }
@@ -129,7 +131,8 @@ pub(crate) fn programs(ended: &ProgramsEnded) {
 
 fn reload_note(note: &Note, epitaphs: &Epitaphs) {
     match note {
-        Note::RolloutBegun { pool, generation } => info!(%pool, %generation, "reload begins"),
+        Note::RolloutBegun { pool, generation, .. } => info!(%pool, %generation, "reload begins"),
+        Note::SlotMoves { worker } => debug!(%worker, "starts in its slot"),
         Note::SlotRolled { worker, moved, of } => debug!(%worker, moved, of, "serves in its slot"),
         Note::Committed { generations, removed } => info!("reload complete: {}", list(generations, removed)),
         Note::UndoBegun { setback } => {
@@ -431,13 +434,27 @@ pub(crate) fn answer(answer: &Answer, epitaphs: &Epitaphs) -> (String, ExitCode)
     }
 }
 
-/// What a client that waits for a reload reads meanwhile.
-pub(crate) fn progress(news: &Note) -> Option<String> {
+/// What a client that waits for a reload learns meanwhile.
+pub(crate) fn progress(news: &Note) -> Option<Progress> {
     match news {
-        Note::RolloutBegun { pool, generation } => Some(format!("{pool}: generation {generation} begins")),
-        Note::SlotRolled { worker, moved, of } => Some(format!("{worker} serves ({moved} of {of})")),
+        Note::RolloutBegun { pool, generation, slots } => {
+            Some(Progress::Begins { pool: pool.to_string(), generation: generation.0, slots: *slots })
+        }
+        Note::SlotMoves { worker } => Some(Progress::Starts {
+            pool: worker.pool.to_string(),
+            slot: worker.slot.0,
+            generation: worker.generation.0,
+        }),
+        Note::SlotRolled { worker, moved, of } => Some(Progress::Serves {
+            pool: worker.pool.to_string(),
+            slot: worker.slot.0,
+            generation: worker.generation.0,
+            moved: *moved,
+            of: *of,
+        }),
         Note::UndoBegun { setback } => {
-            Some(format!("it fails{}: {}; going back", stage(setback), plain(&setback.failure)))
+            let why = format!("it fails{}: {}", stage(setback), plain(&setback.failure));
+            Some(Progress::GoesBack { why })
         }
         _ => None,
     }

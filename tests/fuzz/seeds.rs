@@ -21,7 +21,7 @@ use serde::Serialize;
 #[allow(dead_code, reason = "the command line's part of it is not ours")]
 mod protocol;
 
-use protocol::{Follow, Line, Origin, Pace, Request, Response, ScaleTo, Severity, Stream, Value, Wait};
+use protocol::{Follow, Line, Origin, Pace, Progress, Request, Response, ScaleTo, Severity, Stream, Value, Wait};
 
 type Seeds = Vec<(&'static str, Vec<u8>)>;
 
@@ -183,6 +183,7 @@ fn control() -> Seeds {
         text: b"a\xffb".to_vec(),
         fields: vec![("worker".into(), Value::Text("web/0.1".to_owned()))],
     };
+    let serves = Progress::Serves { pool: "web".to_owned(), slot: 1, generation: 4, moved: 1, of: 2 };
     vec![
         ("status", wish(&Request::Status)),
         ("reload", wish(&reload)),
@@ -192,6 +193,7 @@ fn control() -> Seeds {
         ("logs", wish(&logs)),
         ("lines", answer(&Response::Lines(vec![line]))),
         ("state", answer(&Response::Report("{}".to_owned()))),
+        ("progress", answer(&Response::Progress(serves))),
         ("done", answer(&Response::Done { text: "reloaded".to_owned(), exit: 3 })),
         ("two", stream(&[protocol::encode(&Request::Status), protocol::encode(&reload)])),
         ("another_version", stream(&[vec![9, 0, 0]])),

@@ -174,6 +174,13 @@ pub enum Note {
         pool: PoolName,
         /// To which generation.
         generation: Generation,
+        /// In how many slots.
+        slots: u32,
+    },
+    /// A worker is starting that a reload, or its undo, wants to have in a slot.
+    SlotMoves {
+        /// Which.
+        worker: WorkerName,
     },
     /// A reload is complete.
     Committed {

@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
+use super::progress::Shown;
 use super::say;
+use super::terminal::{Canvas, Tone};
 use crate::cli::Place;
 use crate::control::client::{Answers, AskError, Whereabouts};
 use crate::control::protocol::{Request, Response};
@@ -47,6 +49,9 @@ fn report(
 /// Puts a request whose verdict may take a while. On Ctrl-C `on_interrupt` is printed and the supervisor goes on.
 pub(crate) fn ask(place: Place, request: &Request, on_interrupt: &'static str) -> ExitCode {
     let handler = ctrlc::set_handler(move || {
+        if Canvas::of_stderr() != Canvas::Plain {
+            say::complain_at_length("\r\x1b[K"); // over the `^C` that the terminal shows
+        }
         say::complain(on_interrupt);
         std::process::exit(i32::from(ExitCode::Failed as u8));
     });
@@ -60,12 +65,19 @@ pub(crate) fn ask(place: Place, request: &Request, on_interrupt: &'static str) -
 }
 
 fn follow(mut answers: Answers) -> ExitCode {
+    let canvas = Canvas::of_stderr();
+    let mut shown = Shown::on(canvas);
     loop {
-        match answers.next() {
+        let response = answers.next_within(shown.tick());
+        if !matches!(response, Ok(None | Some(Response::Progress(_)))) {
+            shown.clear();
+        }
+        match response {
+            Ok(None) => shown.draw(),
             // Beside the verdict, which is what a script reads.
-            Ok(Response::Progress(line)) => say::complain_at_length(&format!("{line}\n")),
-            Ok(Response::Done { text, exit }) => return finish(&text, exit),
-            Ok(Response::Report(_) | Response::Lines(_) | Response::Missed(_)) => {
+            Ok(Some(Response::Progress(progress))) => shown.learn(progress),
+            Ok(Some(Response::Done { text, exit })) => return finish(&text, exit),
+            Ok(Some(Response::Report(_) | Response::Lines(_) | Response::Missed(_))) => {
                 return say::failed("the supervisor answered another question than the one that was put");
             }
             Err(error) => return explain(&error),
@@ -79,10 +91,16 @@ pub(super) fn whereabouts(place: Place) -> Whereabouts {
 
 pub(super) fn finish(text: &str, exit: u8) -> ExitCode {
     let code = ExitCode::named(exit);
+    // It may quote what a worker printed.
+    let text = say::printable(text);
     if code == ExitCode::Done {
-        return say::answer_line(text);
+        return say::answer_line(&text);
     }
-    say::complain(text);
+    let (verdict, details) = text.split_once('\n').map_or((&*text, None), |(first, rest)| (first, Some(rest)));
+    say::complain(&Canvas::of_stderr().paint(Tone::Bad, verdict));
+    if let Some(details) = details {
+        say::complain_at_length(&format!("{details}\n"));
+    }
     code
 }
 

@@ -1,11 +1,11 @@
 //! `ostler check`: validates a configuration and prints what it means.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use ostler_config::{Colour, Config, LoadError, Programs};
 
 use super::say;
+use super::terminal::{Canvas, Ink};
 use crate::cli::Check;
 use crate::exit::ExitCode;
 
@@ -25,8 +25,11 @@ pub(crate) fn load(file: &Path, programs: Programs) -> Result<Config, ExitCode> 
     ostler_config::load(file, programs).map_err(|error| {
         match error {
             LoadError::Mistakes(mistakes) => {
-                let plain = !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some();
-                say::complain_at_length(&mistakes.render(if plain { Colour::Plain } else { Colour::Ansi }));
+                let colour = match Canvas::of_stderr() {
+                    Canvas::Terminal(Ink::Colours) => Colour::Ansi,
+                    Canvas::Terminal(Ink::None) | Canvas::Plain => Colour::Plain,
+                };
+                say::complain_at_length(&mistakes.render(colour));
             }
             unreadable @ LoadError::Unreadable { .. } => say::complain(unreadable.to_string().trim_end()),
         }

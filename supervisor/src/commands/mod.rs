@@ -5,6 +5,8 @@ pub(crate) mod check;
 pub(crate) mod generate;
 pub(crate) mod init;
 pub(crate) mod logs;
+mod progress;
 pub(crate) mod run;
 pub(crate) mod say;
 pub(crate) mod status;
+mod terminal;

@@ -39,3 +39,19 @@ pub(crate) fn failed(why: &str) -> ExitCode {
     complain(why);
     ExitCode::Failed
 }
+
+/// Text that does nothing to a terminal but fill lines: of what others wrote, letters are shown and commands are not obeyed.
+pub(crate) fn printable(text: &str) -> String {
+    let shown = |letter: char| !letter.is_control() || letter == '\n' || letter == '\t';
+    text.chars().map(|letter| if shown(letter) { letter } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn what_others_wrote_commands_no_terminal() {
+        assert_eq!(printable("no\x1b[2J license\r\n\tüß\u{9b}2J"), "no?[2J license?\n\tüß?2J");
+    }
+}

@@ -47,10 +47,10 @@ pub(crate) fn status(place: Place, show: Show) -> ExitCode {
         (Err(AskError::Late(_)), Ok(content)) => return show_board(content, late(content), show),
         (Err(error), board) => return explain_both(&error, board),
     };
-    match (answers.next_within(ANSWER_WITHIN), board) {
-        (Ok(response), _) => show_answer(response, show),
-        (Err(AskError::Late(_)), Ok(content)) => show_board(&content, late(&content), show),
-        (Err(AskError::Late(_)), board @ Err(_)) => match answers.next_soon() {
+    match (answers.next_within(Some(ANSWER_WITHIN)), board) {
+        (Ok(Some(response)), _) => show_answer(response, show),
+        (Ok(None), Ok(content)) => show_board(&content, late(&content), show),
+        (Ok(None), board @ Err(_)) => match answers.next_soon() {
             Ok(response) => show_answer(response, show),
             Err(error) => explain_both(&error, &board),
         },

@@ -180,14 +180,23 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// The next response; waits as long as the supervisor takes.
-    pub(crate) fn next(&mut self) -> Result<Response, AskError> {
+    /// The next response, if there is one within so long; without a limit it waits as long as the supervisor takes.
+    pub(crate) fn next_within(&mut self, patience: Option<Duration>) -> Result<Option<Response>, AskError> {
+        let set = self.stream.set_read_timeout(patience);
+        set.map_err(|error| AskError::Broken(self.path.clone(), error.into()))?;
         match self.reader.next(&mut self.stream) {
-            Ok(Next::Frame(frame)) => decode(&frame).map_err(|error| AskError::Message(self.path.clone(), error)),
-            Ok(Next::Later) => Err(AskError::Late(self.path.clone())),
+            Ok(Next::Frame(frame)) => {
+                decode(&frame).map(Some).map_err(|error| AskError::Message(self.path.clone(), error))
+            }
+            Ok(Next::Later) => Ok(None),
             Ok(Next::End) => Err(AskError::NoAnswer(self.path.clone())),
             Err(error) => Err(AskError::Broken(self.path.clone(), error)),
         }
+    }
+
+    /// The next response; waits as long as the supervisor takes.
+    pub(crate) fn next(&mut self) -> Result<Response, AskError> {
+        self.next_within(None)?.ok_or_else(|| AskError::Late(self.path.clone()))
     }
 
     /// Another handle to the connection, by which another thread can end it.
@@ -197,13 +206,6 @@ impl Answers {
 
     /// The next response, for questions that are answered at once.
     pub(crate) fn next_soon(&mut self) -> Result<Response, AskError> {
-        self.next_within(ANSWER_WITHIN)
-    }
-
-    /// The next response, if it comes in time. May be asked again after [`AskError::Late`].
-    pub(crate) fn next_within(&mut self, limit: Duration) -> Result<Response, AskError> {
-        let set = self.stream.set_read_timeout(Some(limit));
-        set.map_err(|error| AskError::Broken(self.path.clone(), error.into()))?;
-        self.next()
+        self.next_within(Some(ANSWER_WITHIN))?.ok_or_else(|| AskError::Late(self.path.clone()))
     }
 }

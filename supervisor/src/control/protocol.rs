@@ -90,8 +90,8 @@ pub(crate) enum Pace {
 pub(crate) enum Response {
     /// What was asked for, as JSON.
     Report(String),
-    /// How it goes meanwhile: a line for people.
-    Progress(String),
+    /// How it goes meanwhile.
+    Progress(Progress),
     /// It is done: a text for people, and the exit code that the client is to end with.
     Done { text: String, exit: u8 },
     /// Lines of the log, oldest first.
@@ -151,6 +151,19 @@ pub(crate) enum Value {
     Text(String),
     Count(u64),
     Number(i64),
+}
+
+/// How a reload goes, for who waits for its verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Progress {
+    /// A pool is to change to this generation, in so many slots.
+    Begins { pool: String, generation: u32, slots: u32 },
+    /// A worker is starting that is to serve in a slot.
+    Starts { pool: String, slot: u32, generation: u32 },
+    /// It serves there; so many slots are by now where the reload, or its undo, wants them.
+    Serves { pool: String, slot: u32, generation: u32, moved: u32, of: u32 },
+    /// It fails, for a reason that is worded for people, and what has moved goes back.
+    GoesBack { why: String },
 }
 
 /// Why a frame is not understood.
@@ -237,6 +250,20 @@ mod tests {
             Request::ReopenLogs,
         ] {
             assert_eq!(decode::<Request>(&encode(&request)), Ok(request));
+        }
+    }
+
+    #[test]
+    fn progress_comes_back_as_it_was() {
+        let pool = || "web".to_owned();
+        for progress in [
+            Progress::Begins { pool: pool(), generation: 4, slots: 2 },
+            Progress::Starts { pool: pool(), slot: 1, generation: 4 },
+            Progress::Serves { pool: pool(), slot: 1, generation: 4, moved: 1, of: 2 },
+            Progress::GoesBack { why: "it fails".into() },
+        ] {
+            let response = Response::Progress(progress);
+            assert_eq!(decode::<Response>(&encode(&response)), Ok(response));
         }
     }
 

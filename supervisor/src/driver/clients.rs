@@ -233,8 +233,8 @@ impl Driver {
     }
 
     pub(super) fn tell_progress(&mut self, request: RequestId, news: &Note) {
-        let Some((client, text)) = self.requests.get(&request).copied().zip(report::progress(news)) else { return };
-        let wish = self.server.inform(client, &Response::Progress(text));
+        let Some((client, progress)) = self.requests.get(&request).copied().zip(report::progress(news)) else { return };
+        let wish = self.server.inform(client, &Response::Progress(progress));
         self.grant(client, wish);
     }
 

@@ -139,6 +139,9 @@ impl Pool {
     fn begin_move(&mut self, turn: &mut Turn<'_>, no: SlotNo, purpose: Purpose) {
         let settings = Arc::clone(self.settings_after(no, purpose));
         let seat = self.spawn(turn, no, settings);
+        if purpose == Purpose::Rollout {
+            self.slot_moves(turn, seat);
+        }
         self.slot_mut(no).successor = Some(seat);
         self.moves.insert(no, Move { stage: Stage::Starting, purpose });
     }

@@ -110,7 +110,9 @@ impl Pool {
     }
 
     fn begin_rollout(&mut self, turn: &mut Turn<'_>, goal: Arc<Settings>, lead: Lead) {
-        turn.note(Note::RolloutBegun { pool: self.name.clone(), generation: goal.generation });
+        // A pool that nobody needs at the moment gets one worker that tries the program.
+        let slots = self.target.max(1);
+        turn.note(Note::RolloutBegun { pool: self.name.clone(), generation: goal.generation, slots });
         self.rollout = Some(Rollout {
             goal,
             direction: Direction::Forward,
@@ -178,6 +180,11 @@ impl Pool {
                 rollout.lead = Lead::OnProbation { until };
             }
         }
+    }
+
+    /// A worker is starting that the rollout wants to have in its slot.
+    pub(super) fn slot_moves(&self, turn: &mut Turn<'_>, seat: Seat) {
+        turn.note(Note::SlotMoves { worker: self.worker(seat).name.clone() });
     }
 
     /// A slot runs what the rollout wants it to run.

@@ -129,6 +129,9 @@ impl Pool {
             Origin::Template(_) => self.await_fork(turn, seat),
         }
         turn.act(Action::Spawn { worker: id, pool: self.no, name, settings, origin });
+        if self.standing == Standing::OnTrial {
+            self.slot_moves(turn, seat);
+        }
         seat
     }
 

@@ -323,9 +323,12 @@ impl Pools {
         let news: Vec<Note> = out[from..]
             .iter()
             .filter_map(|action| match action {
-                Action::Note(note @ (Note::RolloutBegun { .. } | Note::SlotRolled { .. } | Note::UndoBegun { .. })) => {
-                    Some(note.clone())
-                }
+                Action::Note(
+                    note @ (Note::RolloutBegun { .. }
+                    | Note::SlotMoves { .. }
+                    | Note::SlotRolled { .. }
+                    | Note::UndoBegun { .. }),
+                ) => Some(note.clone()),
                 _ => None,
             })
             .collect();

@@ -214,8 +214,14 @@ fn whoever_waits_for_a_reload_is_told_of_each_step() {
     let mut batch = script.spawned();
     loop {
         told.extend(script.actions.iter().filter_map(|action| match action {
-            Action::Progress { request: RequestId(7), news: Note::RolloutBegun { .. } } => Some((0, 0)),
-            Action::Progress { request: RequestId(7), news: Note::SlotRolled { moved, of, .. } } => Some((*moved, *of)),
+            Action::Progress { request: RequestId(7), news } => match news {
+                Note::RolloutBegun { pool, generation, slots } => {
+                    Some(format!("{pool} {generation} begins in {slots}"))
+                }
+                Note::SlotMoves { worker } => Some(format!("{worker} starts")),
+                Note::SlotRolled { worker, moved, of } => Some(format!("{worker} serves, {moved} of {of}")),
+                other => panic!("that is no news of a rollout: {other:?}"),
+            },
             _ => None,
         }));
         if batch.is_empty() {
@@ -223,7 +229,8 @@ fn whoever_waits_for_a_reload_is_told_of_each_step() {
         }
         batch = next_batch(&mut script, &batch);
     }
-    assert_eq!(told, [(0, 0), (1, 2), (2, 2)]);
+    let expected = ["p 2 begins in 2", "p/0.2 starts", "p/0.2 serves, 1 of 2", "p/1.2 starts", "p/1.2 serves, 2 of 2"];
+    assert_eq!(told, expected);
 }
 
 #[test]

@@ -420,7 +420,7 @@ pub(super) fn note(world: &mut World, note: &Note) {
             let pool = ledger(world, worker.pool.as_str());
             trial::died(world, pool, worker, *asked);
         }
-        Note::RolloutBegun { pool, generation } => rollout_begun(world, pool.as_str(), *generation),
+        Note::RolloutBegun { pool, generation, .. } => rollout_begun(world, pool.as_str(), *generation),
         Note::Undone { .. } => trial::undone(world),
         Note::UndoStuck { .. } => world.oracle.undo_stuck = true,
         Note::PauseBegun { pool } => {
