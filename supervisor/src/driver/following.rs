@@ -38,7 +38,7 @@ impl Driver {
         let now = self.now();
         let pools = self.pools.snapshot(now);
         let Some(pool) = pools.iter().find(|pool| pool.name == *name) else {
-            return Some(format!("there is no pool {name}: see `ostler status`"));
+            return Some(self.pools.no_such_pool(Some(name)));
         };
         let slot = slot.filter(|slot| !pool.workers.iter().any(|worker| worker.slot == **slot))?;
         Some(format!("pool {name} has no slot {slot}: see `ostler status`"))

@@ -109,7 +109,7 @@ fn the_log_of_everything_a_pool_or_a_slot_is_shown_wherever_it_goes() {
     assert_eq!(logs(&ostler, &["-n", "2"]).len(), 2);
     let text = ostler.command(&["logs", "-n", "1", "api"]);
     assert_eq!((text.code, text.stdout.lines().count()), (0, 1), "{text:?}");
-    for (target, why) in [("nobody", "there is no pool nobody"), ("web/7", "pool web has no slot 7")] {
+    for (target, why) in [("nobody", "the pools are: web"), ("web/7", "pool web has no slot 7")] {
         let refused = ostler.command(&["logs", target]);
         assert!(refused.code == 1 && refused.stderr.contains(why), "{refused:?}");
     }

@@ -289,7 +289,9 @@ impl Pools {
         self.pools.iter().find(|pool| pool.name == *name && !pool.is_stopping()).map(Pool::no)
     }
 
-    fn no_such_pool(&self, name: Option<&PoolName>) -> String {
+    /// What to say to who asked for a pool that is not there.
+    #[must_use]
+    pub fn no_such_pool(&self, name: Option<&PoolName>) -> String {
         let there = self.pools.iter().filter(|pool| !pool.is_stopping());
         let names: Vec<&str> = there.map(|pool| pool.name.as_str()).collect();
         let name = name.map_or("", PoolName::as_str);
