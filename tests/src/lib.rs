@@ -28,6 +28,7 @@ pub mod scratch;
 pub mod status;
 pub mod strace;
 pub mod target;
+pub mod terminal;
 pub mod tiny_http;
 
 pub use builder::Builder;
