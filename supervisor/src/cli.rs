@@ -40,6 +40,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Watch a supervisor, and steer it: pools and workers as they go on, on the whole terminal
+    ///
+    /// Press ? for its keys. It goes on while the supervisor is stopped or gone, and when it is back.
+    Top {
+        #[command(flatten)]
+        place: Place,
+    },
     /// Show the last deaths of workers, and what is known about them
     Deaths {
         /// Print JSON instead of text

@@ -18,7 +18,7 @@ mod shown;
 
 use programs::FAILURES_MAX;
 pub(crate) use programs::ProgramsEnded;
-pub(crate) use shown::{json, signal_name, text};
+pub(crate) use shown::{json, of_slot, signal_name, text};
 
 /// How many deaths are kept.
 pub(crate) const DEATHS_MAX: usize = 256;

@@ -14,6 +14,7 @@ mod report;
 mod shim;
 mod status;
 mod stdio;
+mod top;
 
 use clap::Parser;
 
@@ -27,6 +28,7 @@ fn main() -> std::process::ExitCode {
         Command::Check(options) => commands::check::check(options),
         Command::Init => commands::init::init(),
         Command::Status { json, place } => commands::status::status(place, if json { Show::Json } else { Show::Text }),
+        Command::Top { place } => commands::top::top(place),
         Command::Deaths { json, place } => commands::ask::deaths(place, if json { Show::Json } else { Show::Text }),
         Command::Logs { target, follow, lines, json, place } => {
             let follow = if follow { Follow::On } else { Follow::No };

@@ -299,7 +299,7 @@ fn exit_status(instant: Instant, exit: LastExit) -> ExitStatus {
 }
 
 /// Second field of /proc/PID/statm, in pages (proc(5)); counters only, so reading it does not wait.
-fn resident_bytes(pid: i32) -> Option<u64> {
+pub(crate) fn resident_bytes(pid: i32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;

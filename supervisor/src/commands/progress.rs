@@ -83,7 +83,7 @@ fn over(lines: usize) -> String {
 }
 
 /// A step for people who read it later. That a worker starts is no news there: it is before it serves.
-fn line_about(progress: &Progress) -> Option<String> {
+pub(crate) fn line_about(progress: &Progress) -> Option<String> {
     match progress {
         Progress::Begins { pool, generation, .. } => Some(format!("{pool}: generation {generation} begins")),
         Progress::Starts { .. } => None,

@@ -144,6 +144,11 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
+/// Whether a supervisor takes clients in here, or would if it were not stopped. It is asked nothing.
+pub(crate) fn somebody_listens(path: &Path) -> bool {
+    !matches!(connect(path), Err(error) if is_nobody(&error))
+}
+
 fn is_nobody(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
@@ -160,7 +165,8 @@ fn explain(path: &Path, error: &io::Error) -> AskError {
     nobody(format!("at {} ({error})", path.display()))
 }
 
-fn nobody(place: String) -> AskError {
+/// Nobody is at a place; who runs elsewhere is told with it.
+pub(crate) fn nobody(place: String) -> AskError {
     AskError::Nobody { place, elsewhere: others::running(Path::new(PROC)) }
 }
 

@@ -182,6 +182,24 @@ pub(crate) fn text(json: &str, now: SystemTime) -> Result<String, serde_json::Er
     if shown.deaths.is_empty() && shown.programs.is_empty() {
         return Ok("no worker has died since this supervisor started\n".to_owned());
     }
+    Ok(lines(&shown, now).join("\n") + "\n")
+}
+
+/// The same of one slot, without what is not kept; nothing when nobody has died there.
+///
+/// # Errors
+/// When `json` is not an answer of this release.
+pub(crate) fn of_slot(json: &str, pool: &str, slot: u32, now: SystemTime) -> Result<Vec<String>, serde_json::Error> {
+    let mut shown: DeathsShown = serde_json::from_str(json)?;
+    // A name is `pool/slot.generation`.
+    let prefix = format!("{pool}/{slot}.");
+    shown.deaths.retain(|death| death.worker.starts_with(&prefix));
+    shown.programs.retain(|ended| ended.worker.starts_with(&prefix));
+    (shown.forgotten, shown.programs_forgotten) = (0, 0);
+    Ok(lines(&shown, now))
+}
+
+fn lines(shown: &DeathsShown, now: SystemTime) -> Vec<String> {
     let now_s = seconds(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
     let mut lines = Vec::new();
     if !shown.deaths.is_empty() {
@@ -197,8 +215,8 @@ pub(crate) fn text(json: &str, now: SystemTime) -> Result<String, serde_json::Er
     if shown.forgotten > 0 {
         lines.push(format!("{} more are not kept", shown.forgotten));
     }
-    lines.extend(of_programs(&shown, now_s));
-    Ok(lines.join("\n") + "\n")
+    lines.extend(of_programs(shown, now_s));
+    lines
 }
 
 /// Connections whose programs did not end well.

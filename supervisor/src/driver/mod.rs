@@ -32,7 +32,7 @@ mod parking;
 mod path_lock;
 mod performing;
 mod pid_file;
-mod portrait;
+pub(crate) mod portrait;
 mod publishing;
 mod ready;
 mod rings;
