@@ -30,6 +30,7 @@ pub mod strace;
 pub mod target;
 pub mod terminal;
 pub mod tiny_http;
+pub mod tmux;
 
 pub use builder::Builder;
 pub use ostler::{Ended, Ostler};
