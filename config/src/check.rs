@@ -1,5 +1,6 @@
 //! Says what was typed means: fills in defaults and refuses what cannot work on this machine.
 
+mod admin;
 mod environment;
 mod identity;
 mod listen;
@@ -64,6 +65,12 @@ pub(crate) fn check(root: &DeTable<'_>, site: &Site<'_>, mistakes: &mut Vec<Mist
         let pool = pool::pool(name, table, site, &supervisor, &mut listeners, mistakes);
         pools.extend(pool);
     }
+    let names: Vec<_> = tables.iter().map(|(name, _)| name).collect();
+    let stop_timeout = supervisor.stop_timeout.in_force(supervisor::STOP_TIMEOUT).unwrap_or(supervisor::STOP_TIMEOUT);
+    let shutdown_delay = supervisor.shutdown_delay.in_force(supervisor::SHUTDOWN_DELAY).unwrap_or_default();
+    let kill_after_max = stop_timeout.saturating_sub(shutdown_delay);
+    let admin = admin::admin(&root, &names, site, kill_after_max, &mut listeners, mistakes);
     let complete = !pools.is_empty() && pools.len() == tables.len();
+    pools.extend(admin);
     complete.then(|| Config { supervisor: supervisor.into_checked(), pools })
 }

@@ -21,7 +21,7 @@ pub use workers::{Range, Workers};
 pub struct Config {
     /// What concerns the supervisor itself.
     pub supervisor: Supervisor,
-    /// The pools, in the order of the file; at least one, names distinct.
+    /// The pools, in the order of the file, that of `[admin]` at the end; at least one other, names distinct.
     pub pools: Vec<Pool>,
 }
 
@@ -158,6 +158,28 @@ pub enum Program {
     /// With `stdio`: for each connection a process of this command, or of each of these commands in a row. None is empty, and
     /// each is as in `Command`. The worker that starts them is ostler itself.
     Pipeline(Vec<Vec<OsString>>),
+    /// The built-in admin server: what `[admin]` makes, and no key of a pool does.
+    Admin,
+}
+
+impl Pool {
+    /// Whose it is.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        match self.program {
+            Program::Admin => Owner::Ostler,
+            Program::Hello | Program::Command(_) | Program::Pipeline(_) => Owner::User,
+        }
+    }
+}
+
+/// Whose a pool is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// It is one of the file's, which everything here is for.
+    User,
+    /// It is ostler's own, from which others are watched. What becomes of it says nothing about the others.
+    Ostler,
 }
 
 /// An address to listen on.

@@ -74,7 +74,7 @@ pub(crate) fn loads_in_a_template(handoff: Handoff, program: &Program) -> Option
             "remove it, or add a command whose program calls `Template::run` (Rust) or `ostler_worker.template` (Python)",
         )),
         // That a pipeline is nothing for `pass` is said of the command.
-        (Handoff::Pass, Program::Command(_) | Program::Pipeline(_)) => None,
+        (Handoff::Pass, Program::Command(_) | Program::Pipeline(_) | Program::Admin) => None,
     }
 }
 
@@ -168,7 +168,7 @@ pub(crate) fn unmodified(handoff: Handoff, program: &Program, process: &Process,
 fn speaks_by_stdio(program: &Program) -> Option<Fault> {
     match program {
         Program::Pipeline(_) => None,
-        Program::Hello | Program::Command(_) => {
+        Program::Hello | Program::Admin | Program::Command(_) => {
             let message = "the built-in hello server serves many connections, and not one on its standard input";
             Some(Fault::new(message, "needs a command", "add a command, or remove the key"))
         }

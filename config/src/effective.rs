@@ -5,8 +5,8 @@ use std::ffi::OsString;
 
 use crate::check::shown_limit;
 use crate::checked::{
-    AccessTo, Bound, Canary, Config, Farewell, Hooks, Inherit, NewPrivileges, Overflow, Pool, Process, Program, Range,
-    Supervisor, Surge, Template, Workers,
+    AccessTo, Bound, Canary, Config, Farewell, Hooks, Inherit, NewPrivileges, Overflow, Owner, Pool, Process, Program,
+    Range, Supervisor, Surge, Template, Workers,
 };
 use crate::combine::without_line;
 use crate::duration::format_duration;
@@ -24,7 +24,11 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let mut out = String::new();
         supervisor(&mut out, &self.supervisor);
-        for pool in &self.pools {
+        for pool in self.pools.iter().filter(|pool| pool.owner() == Owner::Ostler) {
+            out.push_str("\n[admin]\n");
+            key(&mut out, "admin.listen", pool.listen.first().map(|address| quoted(&address.to_string())));
+        }
+        for pool in self.pools.iter().filter(|pool| pool.owner() == Owner::User) {
             out.push('\n');
             out.push_str(&format!("[pool.{}]\n", pool.name));
             traffic(&mut out, pool);
@@ -58,7 +62,7 @@ fn supervisor(out: &mut String, supervisor: &Supervisor) {
 /// What is run, where connections come from and where they go.
 fn traffic(out: &mut String, pool: &Pool) {
     let command = match &pool.program {
-        Program::Hello => None,
+        Program::Hello | Program::Admin => None,
         Program::Command(words) => Some(words_of(words)),
         Program::Pipeline(stages) => Some(match stages.as_slice() {
             [only] => words_of(only),
@@ -239,7 +243,7 @@ fn table(out: &mut String, path: &str, entries: &[(&str, Option<String>)]) {
 }
 
 fn default_in_words(path: &str) -> &'static str {
-    match keys::built(path).default {
+    match keys::known(path).default {
         Default::Toml(text) | Default::Words(text) => text,
     }
 }

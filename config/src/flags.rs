@@ -8,7 +8,7 @@ use ostler_shared::PoolName;
 
 use crate::address::{Lookup, parse_address, resolve_socket_path, system_lookup};
 use crate::check::{concurrency_of, default_pool, default_supervisor, recall_after_of};
-use crate::checked::{Address, Config, Handoff, Pool, Program, Template, Workers};
+use crate::checked::{Address, Config, Handoff, Owner, Pool, Program, Template, Workers};
 use crate::clash::{Apart, clash};
 use crate::combine;
 use crate::keys;
@@ -77,8 +77,8 @@ pub fn from_flags(flags: &Flags, dir: &Path) -> Result<Config, UsageError> {
 /// # Errors
 /// When there are pool flags and several pools, or when a flag is wrong or does not fit the file.
 pub fn override_with(config: Config, flags: &Flags, dir: &Path) -> Result<Config, UsageError> {
-    if flags.touches_pool() && config.pools.len() != 1 {
-        let names: Vec<&str> = config.pools.iter().map(|pool| pool.name.as_str()).collect();
+    let names: Vec<&str> = config.pools.iter().filter(|pool| is_users(pool)).map(|pool| pool.name.as_str()).collect();
+    if flags.touches_pool() && names.len() != 1 {
         return Err(UsageError(format!(
             "{} would have to choose among the pools {} of the file; write it into the file instead",
             first_pool_flag(flags),
@@ -86,6 +86,10 @@ pub fn override_with(config: Config, flags: &Flags, dir: &Path) -> Result<Config
         )));
     }
     apply(config, flags, dir, system_lookup)
+}
+
+fn is_users(pool: &Pool) -> bool {
+    pool.owner() == Owner::User
 }
 
 fn apply(mut config: Config, flags: &Flags, dir: &Path, lookup: Lookup) -> Result<Config, UsageError> {
@@ -114,7 +118,7 @@ fn apply_to_pool(pool: &mut Pool, flags: &Flags, dir: &Path, lookup: Lookup) -> 
         pool.workers = Workers::Fixed(within("--workers", workers, WORKERS_MAX)?);
     }
     if let Some(handoff) = &flags.handoff {
-        let later = keys::built("pool.NAME.handoff").later;
+        let later = keys::known("pool.NAME.handoff").later;
         let before = (concurrency_of(pool.handoff), recall_after_of(pool.handoff));
         pool.handoff = choose(handoff, HANDOFFS, later).map_err(|fault| said_of("--handoff", fault))?;
         if pool.concurrency == before.0 {
@@ -184,8 +188,8 @@ fn fit_program(pool: &mut Pool) -> Result<(), UsageError> {
                 );
             }
         },
-        (Handoff::Stdio, Program::Hello | Program::Pipeline(_)) => {}
-        (Handoff::Pass | Handoff::Accept | Handoff::Listen, Program::Hello | Program::Command(_)) => {}
+        (Handoff::Stdio, Program::Hello | Program::Admin | Program::Pipeline(_)) => {}
+        (Handoff::Pass | Handoff::Accept | Handoff::Listen, Program::Hello | Program::Admin | Program::Command(_)) => {}
     }
     if let (Program::Pipeline(stages), Some(nofile)) = (&pool.program, pool.process.nofile)
         && let Some(fault) = combine::stages_have_descriptors(nofile, pool.concurrency, stages.len())

@@ -1,4 +1,4 @@
-//! Lists every key of the configuration: what it takes, what it is when nobody says it, and what is not built yet.
+//! Lists every key of the configuration: what it takes, what it is when nobody says it, and which values are not built yet.
 //!
 //! This one table drives the check for unknown keys, the remedies for wrong types and the test that keeps
 //! `docs/configuration.md` and the commented example true.
@@ -8,22 +8,6 @@
 pub(crate) struct Key {
     /// Such as `pool.NAME.socket.mode`.
     pub(crate) path: &'static str,
-    /// Whether there is code for it.
-    pub(crate) standing: Standing,
-}
-
-/// Whether there is code for a key.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Standing {
-    /// It does what the reference says.
-    Built(Built),
-    /// It belongs to the contract, and this release refuses it.
-    NotYet,
-}
-
-/// What there is to know about a built key.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Built {
     /// How a good value looks.
     pub(crate) example: &'static str,
     /// What it is when nobody says it.
@@ -46,8 +30,6 @@ pub(crate) enum Default {
 pub(crate) enum Found {
     /// A key with a value, or a table with keys of its own.
     Known,
-    /// Of the contract, but not built.
-    NotYet,
     /// Nothing of ours.
     Unknown,
 }
@@ -61,7 +43,6 @@ pub(crate) fn find(scope: &str, name: &str) -> Found {
     let path = join(scope, name);
     let below = format!("{path}.");
     match KEYS.iter().find(|key| key.path == path || key.path.starts_with(&below)) {
-        Some(Key { standing: Standing::NotYet, path: exact }) if *exact == path => Found::NotYet,
         Some(_) => Found::Known,
         None => Found::Unknown,
     }
@@ -69,17 +50,8 @@ pub(crate) fn find(scope: &str, name: &str) -> Found {
 
 /// The names that the table `scope` knows, in the order of the reference.
 pub(crate) fn names_in(scope: &str) -> Vec<&'static str> {
-    names(scope, KEYS.iter())
-}
-
-/// Those of them that are built.
-pub(crate) fn built_names_in(scope: &str) -> Vec<&'static str> {
-    names(scope, KEYS.iter().filter(|key| matches!(key.standing, Standing::Built(_))))
-}
-
-fn names(scope: &str, keys: impl Iterator<Item = &'static Key>) -> Vec<&'static str> {
     let mut names: Vec<&'static str> = Vec::new();
-    for key in keys {
+    for key in KEYS {
         let rest = if scope.is_empty() {
             Some(key.path)
         } else {
@@ -103,15 +75,14 @@ pub(crate) fn elsewhere(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The built key with this path.
+/// The key with this path.
 ///
 /// # Panics
 /// When there is none: the readers and this table are written together.
-pub(crate) fn built(path: &str) -> Built {
-    let key = KEYS.iter().find(|key| key.path == path);
-    match key.map(|key| &key.standing) {
-        Some(Standing::Built(built)) => *built,
-        Some(Standing::NotYet) | None => unreachable!("{path} is read but is not in the table of keys"),
+pub(crate) fn known(path: &str) -> &'static Key {
+    match KEYS.iter().find(|key| key.path == path) {
+        Some(key) => key,
+        None => unreachable!("{path} is read but is not in the table of keys"),
     }
 }
 
@@ -121,23 +92,16 @@ pub(crate) fn join(scope: &str, name: &str) -> String {
 }
 
 const fn key(path: &'static str, example: &'static str, default: &'static str) -> Key {
-    Key { path, standing: Standing::Built(Built { example, default: Default::Toml(default), later: &[] }) }
+    Key { path, example, default: Default::Toml(default), later: &[] }
 }
 
 const fn key_in_words(path: &'static str, example: &'static str, default: &'static str) -> Key {
-    Key { path, standing: Standing::Built(Built { example, default: Default::Words(default), later: &[] }) }
+    Key { path, example, default: Default::Words(default), later: &[] }
 }
 
 /// The same key, some of whose values are not built yet.
 const fn with_later(key: Key, later: &'static [&'static str]) -> Key {
-    match key.standing {
-        Standing::Built(built) => Key { path: key.path, standing: Standing::Built(Built { later, ..built }) },
-        Standing::NotYet => key,
-    }
-}
-
-const fn not_yet(path: &'static str) -> Key {
-    Key { path, standing: Standing::NotYet }
+    Key { later, ..key }
 }
 
 /// Every key of the contract, in the order of the reference.
@@ -151,7 +115,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("supervisor.log.format", r#"format = "pretty""#, r#""auto""#),
     key_in_words("supervisor.log.file", r#"file = "/var/log/ostler.log""#, "none: standard error"),
     key_in_words("supervisor.log.access", r#"access = "/var/log/ostler-access.log""#, "none: it is off"),
-    not_yet("admin"),
+    key_in_words("admin.listen", r#"listen = "tcp:127.0.0.1:9901""#, "none: it must be said"),
     key_in_words("pool.NAME.command", r#"command = ["./app", "--flag"]"#, "the built-in hello server"),
     key_in_words(
         "pool.NAME.listen",

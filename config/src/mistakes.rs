@@ -166,7 +166,7 @@ impl Fault {
         Fault { message: message.into(), label: label.into(), remedy: remedy.into() }
     }
 
-    /// A key or value of the contract that this release has no code for.
+    /// A value of the contract that this release has no code for.
     pub(crate) fn not_yet(what: &str) -> Fault {
         Fault::new(format!("{what} is not yet supported"), "not yet supported", "remove it")
     }

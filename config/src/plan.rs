@@ -2,7 +2,7 @@
 
 use ostler_shared::PoolName;
 
-use crate::checked::{Address, Config, Handoff, Pool, Supervisor};
+use crate::checked::{Address, Config, Handoff, Owner, Pool, Supervisor};
 use crate::clash::{Apart, clash, real_path};
 
 /// What a reload is to bring about.
@@ -36,7 +36,7 @@ pub fn plan(in_force: &Config, file: &Config, only: &[PoolName]) -> Result<Plan,
     // In the order of the file; those that it does not know any more, and that stay all the same, at the end.
     let order = new.iter().chain(old.iter().filter(|name| !new.contains(name))).filter(|name| stays(name));
     let pools: Vec<Pool> = order.filter_map(|name| of(if chosen(name) { file } else { in_force }, name)).collect();
-    if pools.is_empty() {
+    if pools.iter().all(|pool| pool.owner() == Owner::Ostler) {
         refused.push("no pool would be left: write one into the file, or use `ostler stop`".to_owned());
     }
     let rolled = pools.iter().filter_map(|new| Some((in_force.pools.iter().find(|old| old.name == new.name)?, new)));

@@ -108,7 +108,7 @@ impl<'t> RawTable<'t> {
             message: "there is no pool".to_owned(),
             span: 0..0,
             label: "a pool is missing".to_owned(),
-            remedy: format!("add [pool.web] with {}", keys::built("pool.NAME.listen").example),
+            remedy: format!("add [pool.web] with {}", keys::known("pool.NAME.listen").example),
             also: None,
             nature: Nature::Absent,
         });
@@ -270,7 +270,7 @@ impl<'t> RawTable<'t> {
 
     /// One of some words.
     pub(crate) fn word<T: Copy>(&self, name: &str, words: Words<T>, mistakes: &mut Vec<Mistake>) -> Asked<T> {
-        let later = keys::built(&keys::join(&self.scope, name)).later;
+        let later = keys::known(&keys::join(&self.scope, name)).later;
         self.text(name, mistakes).understand(mistakes, |typed| choose(typed, words, later))
     }
 
@@ -356,10 +356,8 @@ impl<'t> RawTable<'t> {
     ) -> RawTable<'t> {
         let (mut entries, mut guessed) = (Vec::new(), Vec::new());
         for entry in entries_of(table) {
-            let path = keys::join(&shown, entry.name);
             match keys::find(&scope, entry.name) {
                 Found::Known => entries.push(entry),
-                Found::NotYet => mistakes.push(not_yet_key(path, entry.name_span)),
                 Found::Unknown => {
                     let guess = nearest(entry.name, keys::names_in(&scope));
                     guessed.extend(guess);
@@ -438,7 +436,7 @@ impl<'t> RawTable<'t> {
     }
 
     fn example(&self, name: &str) -> &'static str {
-        keys::built(&keys::join(&self.scope, name)).example
+        keys::known(&keys::join(&self.scope, name)).example
     }
 }
 
@@ -460,11 +458,6 @@ fn entries_of<'t>(table: &'t DeTable<'t>) -> Vec<Entry<'t>> {
     entries
 }
 
-fn not_yet_key(path: String, span: Span) -> Mistake {
-    let Fault { message, label, remedy } = Fault::not_yet(&path);
-    Mistake { message, span, label, remedy, also: None, nature: Nature::Typed }
-}
-
 fn unknown_key(scope: &str, shown: &str, entry: &Entry<'_>, guess: Option<&str>) -> Mistake {
     let name = entry.name;
     let place = if shown.is_empty() { String::new() } else { format!(" in [{shown}]") };
@@ -474,7 +467,7 @@ fn unknown_key(scope: &str, shown: &str, entry: &Entry<'_>, guess: Option<&str>)
             let pool = shown.split('.').nth(1).unwrap_or("NAME");
             format!("there is `{}`; did you mean that?", path.replace("NAME", pool))
         }
-        (None, None) => format!("here can stand: {}", keys::built_names_in(scope).join(", ")),
+        (None, None) => format!("here can stand: {}", keys::names_in(scope).join(", ")),
     };
     Mistake {
         message: format!("unknown key `{name}`{place}"),

@@ -1,5 +1,6 @@
 //! Tests that need the whole crate.
 
+mod admin;
 mod diagnostics;
 mod examples;
 mod flags;

@@ -15,6 +15,8 @@
 //! LISTEN_FDS=2                 and LISTEN_PID, LISTEN_FDNAMES
 //! OSTLER_FDS=control:5,region:6,gauges:7,doorbell:8,mailbox:9
 //! ```
+//! ostler's own admin server gets what is published as well: `board:8`.
+//!
 //! For an unmodified program (`accept`) the shim finds beside it:
 //!
 //! ```text
@@ -62,6 +64,15 @@ pub fn fds() -> String {
     format!("control:{CONTROL_FD},region:{REGION_FD},gauges:{GAUGES_FD},doorbell:{DOORBELL_FD}")
 }
 
+/// The value of `OSTLER_FDS` where what is published comes with it: for ostler's own admin server.
+#[must_use]
+pub fn fds_with_board() -> String {
+    format!("{},{BOARD}:{}", fds(), DOORBELL_FD + 1)
+}
+
+/// What the scoreboard is called in `OSTLER_FDS`.
+pub const BOARD: &str = "board";
+
 /// How many listeners a worker got, decimal; they begin at [`MAILBOX_FD`] (sd_listen_fds(3)).
 pub const LISTEN_FDS: &str = "LISTEN_FDS";
 
@@ -104,7 +115,9 @@ mod tests {
     fn the_layout_names_every_descriptor() {
         for (name, number) in [("control", 4), ("region", 5), ("gauges", 6), ("doorbell", 7)] {
             assert_eq!(fd_named(&fds(), name), Some(number));
+            assert_eq!(fd_named(&fds_with_board(), name), Some(number));
         }
+        assert_eq!(fd_named(&fds_with_board(), BOARD), Some(8));
     }
 
     #[test]

@@ -174,6 +174,9 @@ pub(crate) enum Command {
     /// The built-in hello server, as ostler starts it for a pool without a command
     #[command(name = crate::driver::HELLO_COMMAND, hide = true)]
     HelloWorker,
+    /// The built-in admin server, as ostler starts it where there is `[admin]`
+    #[command(name = crate::admin::ADMIN_COMMAND, hide = true)]
+    AdminWorker,
     /// Starts the commands of a `stdio` pool for each connection, as ostler starts it
     #[command(name = crate::stdio::STDIO_COMMAND, hide = true)]
     StdioWorker(crate::stdio::Written),

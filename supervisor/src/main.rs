@@ -1,5 +1,6 @@
 //! ostler: accepts connections and hands each one to the least loaded worker process.
 
+mod admin;
 mod cli;
 mod commands;
 mod control;
@@ -69,6 +70,7 @@ fn main() -> std::process::ExitCode {
         Command::Man { command, dir: None } => commands::generate::man(command.as_deref()),
         Command::Man { dir: Some(dir), .. } => commands::generate::man_pages_into(&dir),
         Command::HelloWorker => return hello::main(),
+        Command::AdminWorker => return admin::main(),
         Command::StdioWorker(orders) => return stdio::main(orders),
     };
     code.into()

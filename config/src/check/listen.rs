@@ -60,6 +60,33 @@ impl Listeners {
         (found.len() == count).then_some(found)
     }
 
+    /// The one address of `[admin]`. `None` when it is wrong or there is none, which was reported.
+    pub(super) fn of_admin(
+        &mut self,
+        table: &RawTable<'_>,
+        site: &Site<'_>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<Address> {
+        let typed = match table.text("listen", mistakes) {
+            Asked::For(typed) => typed,
+            Asked::Wrong => return None,
+            Asked::Nothing => {
+                table.lacks("listen", mistakes);
+                return None;
+            }
+        };
+        match parse_address(typed.value, site.dir, site.lookup) {
+            Ok(address) => {
+                self.take(typed.with(address.clone()), self.taken.len(), mistakes);
+                Some(address)
+            }
+            Err(fault) => {
+                mistakes.push(typed.refuse(fault));
+                None
+            }
+        }
+    }
+
     /// Notes an address; `own_from` is where those of its own pool begin.
     fn take(&mut self, new: Typed<Address>, own_from: usize, mistakes: &mut Vec<Mistake>) {
         let clashing = self.taken.iter().enumerate().find_map(|(at, old)| {

@@ -58,7 +58,7 @@ pub(super) fn pool(
             let few = needs.and_then(|(count, nofile)| combine::stages_have_descriptors(nofile, count, stages.len()));
             mistakes.extend(few.and_then(|fault| process_table.refuse("nofile", fault)));
         }
-        Program::Command(_) => {}
+        Program::Command(_) | Program::Admin => {}
     }
     let listen = listeners.of_pool(table, site, mistakes);
     // A command that was typed wrongly is reported, and not missing.

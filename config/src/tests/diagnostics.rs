@@ -69,21 +69,38 @@ error: unknown key `colour` in [supervisor]
 }
 
 #[test]
-fn a_table_that_is_not_built_yet_is_pointed_at() {
+fn a_pool_with_the_name_of_the_admin_server_is_pointed_at_only_where_there_is_one() {
+    let pool = "[pool.admin]\nlisten = [\"unix:@web\"]\n";
+    assert!(super::parse(pool).is_ok());
+    says(
+        &format!("[admin]\nlisten = \"unix:@admin\"\n{pool}"),
+        r#"
+error: pool.admin: "admin" is the name of the pool that [admin] makes
+ --> ostler.toml:3:7
+  |
+3 | [pool.admin]
+  |       ^^^^^ taken
+  |
+  = help: give this pool another name, or remove [admin]
+"#,
+    );
+}
+
+#[test]
+fn an_admin_server_without_an_address_is_pointed_at() {
     says(
         r#"[admin]
-listen = "tcp:127.0.0.1:9901"
 [pool.web]
 listen = ["unix:@web"]
 "#,
         r#"
-error: admin is not yet supported
+error: admin has no `listen`
  --> ostler.toml:1:2
   |
 1 | [admin]
-  |  ^^^^^ not yet supported
+  |  ^^^^^ `listen` is missing
   |
-  = help: remove it
+  = help: add listen = "tcp:127.0.0.1:9901"
 "#,
     );
 }

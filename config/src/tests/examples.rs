@@ -5,13 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use super::{parse, parse_in, said};
 use crate::COMMENTED_EXAMPLE;
 use crate::checked::Program;
-use crate::keys::{Default, KEYS, Standing};
+use crate::keys::{Default, KEYS};
 
 const MINIMAL: &str = include_str!("../../examples/minimal.toml");
 
-/// The commented example with every `# key = value` in force.
+/// The commented example with every `# key = value` and `# [table]` in force.
 pub(super) fn uncommented() -> String {
     let lines = COMMENTED_EXAMPLE.lines().map(|line| match line.strip_prefix("# ") {
+        Some(rest) if rest.starts_with('[') => rest,
         Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(is_of_key)) => rest,
         Some(_) | None => line,
     });
@@ -42,18 +43,14 @@ fn the_commented_example_parses_with_every_comment_in_force() {
 }
 
 #[test]
-fn the_commented_example_shows_every_built_key_and_no_other() {
+fn the_commented_example_shows_every_key() {
     let shown = said(&uncommented());
     for key in KEYS {
         let here = shown.iter().find(|(path, _)| path == key.path);
-        match (key.standing, here) {
-            (Standing::NotYet, None) => {}
-            (Standing::NotYet, Some(_)) => panic!("{} is shown but not built", key.path),
-            (Standing::Built(_), None) => panic!("{} is built but not shown", key.path),
-            (Standing::Built(built), Some((_, value))) => match built.default {
-                Default::Toml(default) => assert!(*value == default || key.path.ends_with("listen"), "{}", key.path),
-                Default::Words(_) => {}
-            },
+        let (_, value) = here.unwrap_or_else(|| panic!("{} is built but not shown", key.path));
+        match key.default {
+            Default::Toml(default) => assert!(*value == default || key.path.ends_with("listen"), "{}", key.path),
+            Default::Words(_) => {}
         }
     }
 }
@@ -64,13 +61,10 @@ fn the_table_of_keys_knows_the_real_defaults() {
     let real = said(&effective);
     for key in KEYS {
         let here = real.iter().find(|(path, _)| path == key.path).map(|(_, value)| value.as_str());
-        match key.standing {
-            Standing::NotYet => assert_eq!(here, None, "{}", key.path),
-            Standing::Built(built) => match built.default {
-                Default::Toml(default) => assert_eq!(here, Some(default), "{}", key.path),
-                // Said by a comment, or by what this machine and this file are.
-                Default::Words(_) => assert!(here.is_none() || DEPENDS.contains(&key.path), "{}", key.path),
-            },
+        match key.default {
+            Default::Toml(default) => assert_eq!(here, Some(default), "{}", key.path),
+            // Said by a comment, or by what this machine and this file are.
+            Default::Words(_) => assert!(here.is_none() || DEPENDS.contains(&key.path), "{}", key.path),
         }
     }
 }
@@ -87,13 +81,8 @@ const DEPENDS: [&str; 5] = [
 #[test]
 fn each_key_has_an_example_of_its_own_name() {
     for key in KEYS {
-        match key.standing {
-            Standing::NotYet => {}
-            Standing::Built(built) => {
-                let name = key.path.rsplit('.').next().unwrap();
-                assert!(built.example.starts_with(&format!("{name} = ")), "{}", key.path);
-                assert!(toml::de::DeTable::parse(built.example).is_ok(), "{}", key.path);
-            }
-        }
+        let name = key.path.rsplit('.').next().unwrap();
+        assert!(key.example.starts_with(&format!("{name} = ")), "{}", key.path);
+        assert!(toml::de::DeTable::parse(key.example).is_ok(), "{}", key.path);
     }
 }

@@ -204,7 +204,7 @@ fn each_slip_outside_of_pools_is_refused_once_with_its_remedy() {
         ("supervisor.log.access = true", "expected text", "access = "),
         ("supervisor.pid_file = \".\"", "names a directory", "name of the file"),
         ("supervisor.log = []", "expected a table, found a list", "[supervisor.log]"),
-        ("since = 2020-01-01", "unknown key `since`", "supervisor, pool"),
+        ("since = 2020-01-01", "unknown key `since`", "supervisor, admin, pool"),
     ] {
         refuses(&format!("{line}\n{pool}"), message, remedy);
     }

@@ -1,5 +1,7 @@
 //! Facts about the pool, each a short list of events.
 
+#[path = "facts/admin.rs"]
+mod admin;
 #[path = "facts/by_itself.rs"]
 mod by_itself;
 #[path = "facts/loads.rs"]

@@ -37,7 +37,7 @@ impl ProgramsEnded {
         let stages: &[_] = match program {
             Program::Pipeline(stages) => stages,
             // A library may host programs of its own.
-            Program::Hello | Program::Command(_) => &[],
+            Program::Hello | Program::Admin | Program::Command(_) => &[],
         };
         let name = |place: usize| {
             let path = Path::new(stages.get(place)?.first()?);

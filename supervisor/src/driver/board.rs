@@ -4,14 +4,19 @@
 //! loop's next try, and is newer then. What the disk refuses is tried again after [`RETRIED_AFTER`], so that the last change is
 //! published even where nothing follows it.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{Mode, fchmod};
 use ostler_config::format_duration;
-use ostler_shared::scoreboard::banks::NotPublished;
+use ostler_shared::scoreboard::banks::{NotPublished, Publisher};
 use ostler_shared::scoreboard::file::Posted;
+use ostler_shared::sys::memory::read_only;
 
 use super::without_signals;
 
@@ -31,6 +36,8 @@ pub(super) struct StillWriting;
 pub(super) struct BoardWriter {
     states: Option<Sender<Vec<u8>>>,
     ended: Receiver<()>,
+    /// The same in memory.
+    copy: File,
 }
 
 impl BoardWriter {
@@ -45,16 +52,27 @@ impl BoardWriter {
             // The thread will not get any further, and says so.
             Err(error) => tracing::debug!("cannot remove {}: {error}", path.display()),
         }
+        let copy = File::from(readable()?);
+        let publisher = Publisher::new(copy.try_clone()?);
         let (states, taken) = bounded(1);
         let (end, ended) = bounded(0);
         let thread = std::thread::Builder::new().name("board".into()).stack_size(STACK_BYTES);
         without_signals(|| {
             thread.spawn(move || {
                 let _ends_with_us: Sender<()> = end;
-                write_all(&path, &taken);
+                write_all(&path, publisher, &taken);
             })
         })?;
-        Ok(BoardWriter { states: Some(states), ended })
+        Ok(BoardWriter { states: Some(states), ended, copy })
+    }
+
+    /// A descriptor from which what is published can be read, by whoever has it: of a copy in memory, which no disk, no
+    /// directory and nobody who tidies up comes between. Nothing is in it before the first state.
+    ///
+    /// # Errors
+    /// No descriptors, no `/proc`.
+    pub(super) fn reader(&self) -> io::Result<OwnedFd> {
+        read_only(self.copy.as_fd())
     }
 
     /// Takes a state to be written.
@@ -73,6 +91,13 @@ impl Drop for BoardWriter {
     }
 }
 
+/// Memory that its readers, of whatever user, can open for reading and only we for writing.
+fn readable() -> io::Result<OwnedFd> {
+    let memory = memfd_create(c"ostler-board", MFdFlags::MFD_CLOEXEC)?;
+    fchmod(&memory, Mode::from_bits_truncate(0o444))?;
+    Ok(memory)
+}
+
 /// Whether the operator knows that there is no scoreboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
@@ -80,9 +105,11 @@ enum Trouble {
     Told,
 }
 
-fn write_all(path: &Path, states: &Receiver<Vec<u8>>) {
+fn write_all(path: &Path, mut copy: Publisher<File>, states: &Receiver<Vec<u8>>) {
     let (mut posted, mut trouble, mut unwritten) = (None, Trouble::None, None);
     while let Some(state) = next_state(states, unwritten.take()) {
+        // It fails where there is no memory, or where the file fails as well and says so: the state before stays, with its age.
+        let _published = copy.publish(&state);
         let written = write(path, &mut posted, &state);
         trouble = tell(path, trouble, &written);
         unwritten = match written {
@@ -170,6 +197,23 @@ mod tests {
         wait_for(&path, b"two");
         drop(writer);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_copy_in_memory_has_what_the_file_has_not_and_its_reader_cannot_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("nowhere/x.sock.board");
+        let writer = BoardWriter::start(path).unwrap();
+        let reader = File::from(writer.reader().unwrap());
+        assert!(read(&reader).is_err(), "nothing was published");
+        write_soon(&writer, b"one");
+        let begun = std::time::Instant::now();
+        while read(&reader).ok().as_deref() != Some(b"one") {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            std::thread::yield_now();
+        }
+        use std::os::unix::fs::FileExt;
+        assert!(reader.write_at(b"x", 0).is_err());
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn access_hint(program: &Program, process: &Process) -> String {
             format!(" (user {} has to be able to execute it and to enter the directories above it)", account.shown())
         }
         // By way of /proc/self/exe the directories above it don't matter.
-        (Program::Hello | Program::Pipeline(_), _) => {
+        (Program::Hello | Program::Admin | Program::Pipeline(_), _) => {
             let own = std::env::current_exe().map_or_else(|_| "its file".to_owned(), |path| path.display().to_string());
             format!(" (user {} has to be able to execute {own}: chmod o+x)", process.shown_user())
         }
@@ -121,6 +121,7 @@ fn access_hint(program: &Program, process: &Process) -> String {
 fn shown_program(program: &Program) -> String {
     match program {
         Program::Hello => "the built-in hello server".to_owned(),
+        Program::Admin => "the built-in admin server".to_owned(),
         Program::Command(words) => words[0].display().to_string(),
         Program::Pipeline(_) => "ostler itself, which starts the commands".to_owned(),
     }

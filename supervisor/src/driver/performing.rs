@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use ostler_config::checked::Handoff;
+use ostler_config::checked::{Handoff, Program};
 use ostler_pool::{Action, Event, Marks, NoConfig, Origin, PoolNo, Pulse, Refusal, Sign};
 use ostler_shared::marks;
 use ostler_shared::region::{Beats, Gate};
@@ -97,8 +97,14 @@ impl Driver {
 
     fn spawn(&mut self, order: &spawn::Order<'_>) {
         let (worker, name) = (order.worker, order.name);
-        let spawned =
-            self.entrance_for(order).and_then(|entrance| spawn::spawn(order, &entrance, self.limits, &mut self.rings));
+        let board = match order.settings.pool.program {
+            Program::Admin => self.publishing.board(),
+            Program::Hello | Program::Command(_) | Program::Pipeline(_) => Ok(None),
+        };
+        let spawned = board.and_then(|board| {
+            let entrance = self.entrance_for(order)?;
+            spawn::spawn(order, &entrance, board, self.limits, &mut self.rings)
+        });
         match spawned.and_then(|link| self.take_on(worker, link)) {
             Ok(pid) => tracing::debug!(worker = %name, pid = pid.as_raw(), "started"),
             Err(error) => {

@@ -5,6 +5,8 @@
 //! one part in [`SHARE`] of the loop's time is for it.
 
 use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ostler_pool::{Action, Event, Moment, Note};
@@ -52,6 +54,11 @@ impl Publishing {
             reloads_ok: 0,
             reloads_undone: 0,
         }
+    }
+
+    /// What is published, for a process that may read it and nothing else of ours.
+    pub(super) fn board(&self) -> io::Result<Option<OwnedFd>> {
+        self.writer.as_ref().map(BoardWriter::reader).transpose()
     }
 
     /// A turn of the loop begins.

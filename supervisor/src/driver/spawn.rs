@@ -28,6 +28,7 @@ use super::output::{Allowance, LastWords, Pipe};
 use super::rings::{RingNo, Rings, Side};
 use super::unmodified::{Goodbye, drain_signal};
 use super::worker_notify::{NOTIFY_SOCKET, Notices};
+use crate::admin::ADMIN_COMMAND;
 use crate::stdio::Orders;
 
 /// The hidden subcommand that makes this binary a hello server.
@@ -57,11 +58,17 @@ pub(crate) struct Order<'a> {
     pub(crate) role: Role,
 }
 
-/// Makes a worker process.
+/// Makes a worker process; `board` is for one that reads what is published.
 ///
 /// # Errors
 /// Whatever a system call on the way answered, as a text for the log; nothing is left behind.
-pub(crate) fn spawn(order: &Order<'_>, entrance: &Entrance, limits: Inherited, rings: &mut Rings) -> io::Result<Link> {
+pub(crate) fn spawn(
+    order: &Order<'_>,
+    entrance: &Entrance,
+    board: Option<OwnedFd>,
+    limits: Inherited,
+    rings: &mut Rings,
+) -> io::Result<Link> {
     let settings = order.settings;
     let config = &settings.pool;
     let (unmodified, listeners) = (entrance.unmodified(), entrance.listeners());
@@ -87,6 +94,7 @@ pub(crate) fn spawn(order: &Order<'_>, entrance: &Entrance, limits: Inherited, r
         .chain(control_worker.iter().map(|control| Some(control.as_fd())))
         .chain(ours.map(Some))
         .chain(last.map(Some))
+        .chain(board.iter().map(|board| Some(board.as_fd())))
         .collect();
     let beyond = |fd| child::source_beyond(fd, laid_out.len());
     let descriptors = laid_out.iter().map(|fd| fd.map(beyond).transpose()).collect::<io::Result<Vec<_>>>()?;
@@ -94,7 +102,8 @@ pub(crate) fn spawn(order: &Order<'_>, entrance: &Entrance, limits: Inherited, r
         Entrance::Mailbox => None,
         Entrance::Imitation(_) | Entrance::Listeners(_) => Some(Notices::open()?),
     };
-    let environment = environment_of(order, entrance, notices.as_ref(), own.mailbox_reader.as_fd())?;
+    let board = board.as_ref().map(AsFd::as_fd);
+    let environment = environment_of(order, entrance, notices.as_ref(), own.mailbox_reader.as_fd(), board)?;
     let prepared = Prepared {
         program: program_path(config)?,
         arguments: arguments(config)?,
@@ -263,11 +272,15 @@ fn environment_of(
     entrance: &Entrance,
     notices: Option<&Notices>,
     mailbox: BorrowedFd<'_>,
+    board: Option<BorrowedFd<'_>>,
 ) -> io::Result<Vec<CString>> {
     let (name, config) = (order.name, &order.settings.pool);
     let spoken_at = notices.map(|notices| (NOTIFY_SOCKET.into(), notices.address().to_owned()));
     match entrance {
-        Entrance::Mailbox => environment(&config.process, of_protocol(name, env::fds()).chain(of_role(order.role))),
+        Entrance::Mailbox => {
+            let fds = board.map_or_else(env::fds, |_| env::fds_with_board());
+            environment(&config.process, of_protocol(name, fds).chain(of_role(order.role)))
+        }
         Entrance::Listeners(listeners) => {
             let facts = of_protocol(name, listeners.fds_behind()).chain(spoken_at);
             environment(&config.process, facts.chain(listeners.variables()).chain(watched_for(config)))
@@ -332,7 +345,7 @@ fn ring_capacity(config: &Pool) -> Capacity {
 fn program_path(config: &Pool) -> io::Result<CString> {
     match &config.program {
         // Always this very binary, even when the file was replaced meanwhile.
-        Program::Hello | Program::Pipeline(_) => c_string(OsStr::new("/proc/self/exe")),
+        Program::Hello | Program::Admin | Program::Pipeline(_) => c_string(OsStr::new("/proc/self/exe")),
         Program::Command(words) => found(&words[0], &config.process),
     }
 }
@@ -349,7 +362,8 @@ pub(super) fn directory(process: &Process) -> io::Result<Option<CString>> {
 
 fn arguments(config: &Pool) -> io::Result<Vec<CString>> {
     match &config.program {
-        Program::Hello => ["ostler", HELLO_COMMAND].iter().map(|word| c_string(OsStr::new(word))).collect(),
+        Program::Hello => own_words(HELLO_COMMAND),
+        Program::Admin => own_words(ADMIN_COMMAND),
         Program::Command(words) => words.iter().map(|word| c_string(word)).collect(),
         Program::Pipeline(stages) => {
             let orders = Orders {
@@ -361,6 +375,10 @@ fn arguments(config: &Pool) -> io::Result<Vec<CString>> {
             [OsString::from("ostler")].into_iter().chain(orders.written()).map(|word| c_string(&word)).collect()
         }
     }
+}
+
+fn own_words(subcommand: &str) -> io::Result<Vec<CString>> {
+    ["ostler", subcommand].iter().map(|word| c_string(OsStr::new(word))).collect()
 }
 
 fn of_protocol(name: &WorkerName, fds: String) -> impl Iterator<Item = (OsString, OsString)> {

@@ -412,6 +412,11 @@ impl Pool {
         self.look_again();
     }
 
+    /// Whose it is.
+    pub(crate) fn owner(&self) -> checked::Owner {
+        self.config().owner()
+    }
+
     fn config(&self) -> &checked::Pool {
         &self.settings.pool
     }

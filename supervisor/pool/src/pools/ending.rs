@@ -5,7 +5,7 @@
 //! now        every pool stops at once ─▶ finished
 //! ```
 
-use ostler_config::checked::OnPoolFailed;
+use ostler_config::checked::{self, OnPoolFailed, Owner};
 use ostler_shared::PoolName;
 
 use super::{Pools, Touched};
@@ -89,7 +89,9 @@ impl Pools {
             OnPoolFailed::Exit if self.stop.is_none() => {}
             OnPoolFailed::Exit | OnPoolFailed::Keep => return,
         }
-        let in_force = |name: &PoolName| self.config.pools.iter().any(|pool| pool.name == *name);
+        // Whoever can't be watched serves all the same.
+        let counts = |pool: &checked::Pool| pool.owner() == Owner::User;
+        let in_force = |name: &PoolName| self.config.pools.iter().any(|pool| pool.name == *name && counts(pool));
         self.brought_down = out[begun..].iter().find_map(|action| match action {
             Action::Note(Note::PoolFailed { pool, failure, .. }) if in_force(pool) => {
                 Some((pool.clone(), failure.clone()))
@@ -107,7 +109,9 @@ impl Pools {
             return;
         }
         self.finished = true;
-        let count = self.pools.iter().map(Pool::stop_count).fold(StopCount::default(), |sum, one| StopCount {
+        // Who looked on was served by nobody's pool.
+        let users = self.pools.iter().filter(|pool| pool.owner() == Owner::User);
+        let count = users.map(Pool::stop_count).fold(StopCount::default(), |sum, one| StopCount {
             shed: sum.shed + one.shed,
             lost: sum.lost + one.lost,
             killed: sum.killed + one.killed,

@@ -4,6 +4,7 @@
 //! workers, and a rollout that its own operator takes the workers from could only be undone. So a pause is refused while
 //! a reload is under way, and so is a reload or a restart while a pool is paused; HUP then only resumes.
 
+use ostler_config::checked::Owner;
 use ostler_shared::PoolName;
 
 use super::{Pools, Touched, refuse};
@@ -62,7 +63,8 @@ impl Pools {
             return Err("a reload is under way: wait for its verdict, then pause".to_owned());
         }
         match name {
-            None => Ok(self.pools.iter().filter(|pool| !pool.is_stopping()).map(Pool::no).collect()),
+            // What a pause is watched from goes on.
+            None => Ok(self.pools.iter().filter(|pool| is_users(pool) && !pool.is_stopping()).map(Pool::no).collect()),
             Some(name) => self.find(name).map(|no| vec![no]).ok_or_else(|| self.no_such_pool(Some(name))),
         }
     }
@@ -99,6 +101,10 @@ impl Pools {
             out.push(Action::Answer { request: waiter.request, answer });
         }
     }
+}
+
+fn is_users(pool: &Pool) -> bool {
+    pool.owner() == Owner::User
 }
 
 impl Wish {

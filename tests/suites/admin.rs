@@ -1,0 +1,306 @@
+//! Does the admin server tell the truth, at once, to everybody, whatever else is stuck and whoever else is connected?
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ostler_tests::deadline::{SOON, wait_for};
+use ostler_tests::http::{Answer, Connection, Keep, get_once};
+use ostler_tests::load::Load;
+use ostler_tests::status::Status;
+use ostler_tests::target::{Stream, Target};
+use ostler_tests::{Ostler, place, procs};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What is promised when all workers are stuck.
+const AT_ONCE: Duration = Duration::from_millis(100);
+/// `HEAD_WITHIN` of the server, and some slack.
+const HEAD_WITHIN: Duration = Duration::from_secs(5 + 15);
+const POOL: &str = "[pool.web]\nlisten = [\"unix:web.sock\"]\nworkers = 2\nconcurrency = 1\nqueue.limit = 3\n";
+const ADMIN: &str = "[admin]\nlisten = \"unix:admin.sock\"\n";
+
+fn start() -> Ostler {
+    Ostler::builder().config(format!("{ADMIN}{POOL}")).start()
+}
+
+fn ask(ostler: &Ostler, path: &str) -> Answer {
+    let answer = Connection::open(&ostler.unix("admin.sock"), PATIENCE).and_then(|mut to| to.get(path, Keep::Once));
+    answer.unwrap_or_else(|why| panic!("{path}: {why}"))
+}
+
+fn text(ostler: &Ostler, path: &str) -> String {
+    let answer = ask(ostler, path);
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    answer.text()
+}
+
+fn send(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).expect("a process of ours");
+}
+
+fn pids_of(ostler: &Ostler, pool: &str) -> Vec<i32> {
+    ostler.status().pool(pool).pids()
+}
+
+/// What an independent reader of the format makes of it: by series.
+fn parsed(metrics: &str) -> BTreeMap<String, f64> {
+    const READER: &str = "import json, sys\nfrom prometheus_client.parser import text_string_to_metric_families as read\n\
+        series = [(s.name + json.dumps(s.labels, sort_keys=True), s.value) for f in read(sys.stdin.read()) for s in f.samples]\n\
+        assert len(dict(series)) == len(series), 'a series is there twice'\nprint(json.dumps(dict(series)))\n";
+    let mut reader = Command::new(place::python())
+        .args(["-c", READER])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the environment of tests/run");
+    reader.stdin.take().expect("piped").write_all(metrics.as_bytes()).expect("it reads");
+    let read = reader.wait_with_output().expect("it ends");
+    assert!(read.status.success(), "{metrics}");
+    serde_json::from_slice(&read.stdout).expect("JSON of numbers")
+}
+
+fn series(metrics: &BTreeMap<String, f64>, name: &str, more: &str) -> f64 {
+    let key = format!("{name}{{{more}\"pool\": \"web\"}}");
+    *metrics.get(&key).unwrap_or_else(|| panic!("no {key} in {metrics:#?}"))
+}
+
+fn raw(ostler: &Ostler, request: &str) -> String {
+    let mut stream = ostler.unix("admin.sock").connect(PATIENCE).expect("connected");
+    stream.write_all(request.as_bytes()).expect("sent");
+    read_all(&mut stream)
+}
+
+fn read_all(stream: &mut Stream) -> String {
+    let mut answer = Vec::new();
+    // A reset behind an answer is an end as well.
+    let _ended = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn counters_agree_with_what_clients_count_and_books_balance() {
+    let mut ostler = start();
+    let tally = Load::on(&ostler.unix("web.sock")).clients(4).requests_each(50).run();
+    tally.assert_no_failure();
+    let metrics = wait_for(SOON, "all is published", || {
+        let metrics = parsed(&text(&ostler, "/metrics"));
+        (series(&metrics, "ostler_connections_done_total", "") >= 200.0).then_some(metrics)
+    });
+    for (name, count) in [
+        ("ostler_connections_accepted_total", 200.0),
+        ("ostler_connections_done_total", 200.0),
+        ("ostler_connections_lost_total", 0.0),
+        ("ostler_connections_waiting", 0.0),
+        ("ostler_connections_claimed", 0.0),
+        ("ostler_service_seconds_count", 200.0),
+    ] {
+        assert_eq!(series(&metrics, name, ""), count, "{name}");
+    }
+    // A wait is counted at each handoff, and a worker that stands for a moment makes more of them.
+    let handed = series(&metrics, "ostler_connections_handed_total", "");
+    assert_eq!(series(&metrics, "ostler_waiting_seconds_count", ""), handed);
+    let came_back =
+        ["recalled", "redelivered"].map(|how| series(&metrics, &format!("ostler_connections_{how}_total"), ""));
+    assert_eq!(handed, 200.0 + came_back.iter().sum::<f64>());
+    assert_eq!(series(&metrics, "ostler_service_seconds_bucket", "\"le\": \"+Inf\", "), 200.0);
+    send(pids_of(&ostler, "web")[0], Signal::SIGKILL);
+    wait_for(SOON, "the death is counted", || {
+        let metrics = parsed(&text(&ostler, "/metrics"));
+        let key = "ostler_worker_deaths_total{\"pool\": \"web\", \"reason\": \"signal\"}";
+        (metrics.get(key) == Some(&1.0)).then_some(())
+    });
+    ostler.wait_status("both are back", |status| (status.pool("web").ready().len() == 2).then_some(()));
+    ostler.stop_clean();
+}
+
+#[test]
+fn everything_is_answered_at_once_while_all_workers_stand_and_the_line_is_full() {
+    let mut ostler = start();
+    let workers = pids_of(&ostler, "web");
+    workers.iter().for_each(|pid| send(*pid, Signal::SIGSTOP));
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = Connection::open(&ostler.unix("web.sock"), PATIENCE).expect("open");
+        client.ask("/", Keep::Once).expect("ask");
+        clients.push(client);
+    }
+    let full = |status: &Status| (status.pool("web").queue.length >= 3).then_some(());
+    wait_for(SOON, "the page knows", || full(&serde_json::from_str(&text(&ostler, "/status.json")).expect("a status")));
+    for path in ["/status.json", "/metrics", "/live.json", "/healthz"] {
+        // The machine may be busy with something else; the server is not.
+        let best = (0..5).map(|_| {
+            let begun = Instant::now();
+            text(&ostler, path);
+            begun.elapsed()
+        });
+        assert!(best.min() < Some(AT_ONCE), "{path}");
+    }
+    let metrics = parsed(&text(&ostler, "/metrics"));
+    assert!(
+        series(&metrics, "ostler_queue_length", "") >= 3.0 && series(&metrics, "ostler_queue_oldest_seconds", "") > 0.0
+    );
+    workers.iter().for_each(|pid| send(*pid, Signal::SIGCONT));
+    for client in &mut clients {
+        assert_eq!(client.answer().expect("served").status, 200);
+    }
+    ostler.stop_clean();
+}
+
+#[test]
+fn the_state_has_the_schema_of_the_command_and_the_page_all_of_its_parts() {
+    let mut ostler = start();
+    let status: Status = serde_json::from_str(&text(&ostler, "/status.json")).expect("as the contract says");
+    assert_eq!(status.check_books(), Ok(()));
+    let names: Vec<&str> = status.pools.iter().map(|pool| pool.name.as_str()).collect();
+    assert_eq!(names, ["web", "admin"]);
+    let keys = |json: &str| {
+        let value: Value = serde_json::from_str(json).expect("JSON");
+        value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&text(&ostler, "/status.json")), keys(&ostler.command(&["status", "--json"]).stdout));
+    let page = text(&ostler, "/");
+    for part in ["/page.css", "/page.js"] {
+        assert!(page.contains(part) && !text(&ostler, part).is_empty(), "{part}");
+    }
+    for elsewhere in ["http://", "https://", "<style", "onclick"] {
+        assert!(!page.contains(elsewhere), "nothing from elsewhere, nothing inline: {elsewhere}");
+    }
+    let head = raw(&ostler, "HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").to_lowercase();
+    for field in
+        ["content-security-policy: default-src 'none';", "cache-control: no-store", "x-content-type-options: nosniff"]
+    {
+        assert!(head.contains(field), "{head}");
+    }
+    assert!(head.ends_with("\r\n\r\n"), "no body: {head}");
+    assert_eq!(ostler.command(&["reload"]).code, 0);
+    send(pids_of(&ostler, "web")[0], Signal::SIGKILL);
+    wait_for(SOON, "the page shows both", || {
+        let live: Value = serde_json::from_str(&text(&ostler, "/live.json")).expect("JSON");
+        let died = live["deaths"].as_array()?.iter().any(|death| death["signal"] == 9);
+        (died && live["reloads"][0]["outcome"] == "ok" && !live["history"]["web"].as_array()?.is_empty()).then_some(())
+    });
+    ostler.wait_status("all are back", |status| (status.pool("web").ready().len() == 2).then_some(()));
+    ostler.stop_clean();
+}
+
+#[test]
+fn readiness_follows_pauses_and_stops_with_the_reason() {
+    let config = format!("{ADMIN}{POOL}[supervisor]\nshutdown_delay = \"3s\"\n");
+    let mut ostler = Ostler::builder().config(config).start();
+    for path in ["/readyz", "/readyz?pool=web", "/readyz?pool=admin", "/healthz", "/healthz?pool=web"] {
+        // What is published is as old as it may be.
+        wait_for(SOON, path, || (ask(&ostler, path).status == 200).then_some(()));
+        assert_eq!(text(&ostler, path), "ok\n");
+    }
+    assert_eq!(ask(&ostler, "/readyz?pool=nobody").status, 404);
+    assert_eq!(ask(&ostler, "/readyz?web").status, 400);
+    let not_ready = |path: &str, why: &str| {
+        wait_for(SOON, why, || {
+            let answer = ask(&ostler, path);
+            (answer.status == 503 && answer.text().contains(why)).then_some(())
+        });
+    };
+    assert_eq!(ostler.command(&["pause"]).code, 0, "everything but the one who is asked");
+    not_ready("/readyz", "pool web is paused");
+    assert_eq!(text(&ostler, "/healthz"), "ok\n");
+    assert_eq!(ostler.command(&["resume"]).code, 0);
+    wait_for(SOON, "ready again", || (ask(&ostler, "/readyz").status == 200).then_some(()));
+    // A supervisor that is stopped lets nobody in; who is in is answered.
+    let mut kept = Connection::open(&ostler.unix("admin.sock"), PATIENCE).expect("open");
+    assert_eq!(kept.get("/healthz", Keep::Alive).expect("answered").status, 200);
+    ostler.signal(Signal::SIGSTOP);
+    for path in ["/readyz", "/healthz"] {
+        wait_for(SOON, "it is seen", || {
+            kept.get(path, Keep::Alive).expect("answered").text().contains("SIGSTOP").then_some(())
+        });
+    }
+    ostler.signal(Signal::SIGCONT);
+    ostler.signal(Signal::SIGTERM);
+    not_ready("/readyz", "the supervisor is stopping");
+    assert_eq!(ostler.wait(PATIENCE).code, 0);
+}
+
+#[test]
+fn its_worker_has_no_rights_and_is_replaced_like_any_other() {
+    let mut ostler = start();
+    let pid = pids_of(&ostler, "admin")[0];
+    assert_eq!(procs::status_field(pid, "NoNewPrivs"), "1");
+    if nix::unistd::geteuid().is_root() {
+        assert!(procs::status_field(pid, "Uid").starts_with("65534"), "root's admin server is nobody");
+        assert_eq!(procs::status_field(pid, "CapEff").trim_start_matches('0'), "");
+    }
+    send(pid, Signal::SIGKILL);
+    ostler.wait_status("another one", |status| {
+        (status.pool("admin").ready().len() == 1 && status.pool("admin").pids() != [pid]).then_some(())
+    });
+    text(&ostler, "/metrics");
+    assert_eq!(ostler.command(&["reload", "admin"]).code, 0);
+    text(&ostler, "/metrics");
+    ostler.rewrite_config(POOL);
+    assert_eq!(ostler.command(&["reload"]).code, 0);
+    wait_for(SOON, "it is gone", || get_once(&ostler.unix("admin.sock"), "/", PATIENCE).is_err().then_some(()));
+    ostler.rewrite_config(&format!("{ADMIN}{POOL}"));
+    assert_eq!(ostler.command(&["reload"]).code, 0);
+    wait_for(SOON, "it is back", || {
+        (get_once(&ostler.unix("admin.sock"), "/metrics", PATIENCE).ok()?.status == 200).then_some(())
+    });
+    ostler.stop_clean();
+}
+
+#[test]
+fn what_is_no_request_is_refused() {
+    let mut ostler = start();
+    for (request, status) in [
+        ("POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned(), "405"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999\r\n\r\n".to_owned(), "413"),
+        ("GET /etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), "404"),
+        ("\x16\x03\x01\x02\0garbage\r\n\r\n".to_owned(), "400"),
+        ("GET / HTTP/9.9\r\n\r\n".to_owned(), "400"),
+        (format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(20_000)), "4"),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(40_000)), "431"),
+        (format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(100)), "431"),
+    ] {
+        let answer = raw(&ostler, &request);
+        let shown: String = request.chars().take(60).collect();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{shown:?}: {answer:?}");
+    }
+    text(&ostler, "/metrics");
+    ostler.stop_clean();
+}
+
+#[test]
+fn idle_clients_half_requests_and_slow_readers_keep_nobody_out_and_are_let_go() {
+    let target = Target::free_tcp();
+    let config = format!("[admin]\nlisten = \"{}\"\n{POOL}", target.listen());
+    let mut ostler = Ostler::builder().config(config).start();
+    let worker = pids_of(&ostler, "admin")[0];
+    let descriptors = procs::descriptor_count(worker);
+    let asked = |target: &Target| get_once(target, "/metrics", PATIENCE).map(|answer| answer.status);
+    let mut crowd: Vec<Stream> = Vec::new();
+    for number in 0..200 {
+        let mut stream = target.connect(PATIENCE).expect("connected");
+        match number % 3 {
+            0 => {}
+            1 => stream.write_all(b"GET /metrics HTTP/1.1\r\nHo").expect("sent"),
+            _ => stream.write_all(b"GET /page.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(40).as_slice()).expect("sent"),
+        }
+        crowd.push(stream);
+        if number % 20 == 0 {
+            assert_eq!(asked(&target), Ok(200), "with {number} others");
+        }
+    }
+    assert_eq!(asked(&target), Ok(200));
+    assert_eq!(ostler.command(&["status"]).code, 0);
+    // Whoever asks nothing is let go by himself.
+    let idle = crowd.iter_mut().rev().find(|_| true).expect("there are some");
+    idle.set_read_timeout(HEAD_WITHIN).expect("a time");
+    let _answers = read_all(idle);
+    drop(crowd);
+    wait_for(HEAD_WITHIN, "all are let go", || (procs::descriptor_count(worker) <= descriptors + 1).then_some(()));
+    assert_eq!(pids_of(&ostler, "admin"), [worker], "it has survived");
+    ostler.stop_clean();
+}
