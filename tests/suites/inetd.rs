@@ -376,14 +376,17 @@ fn programs_have_what_the_process_table_says() {
 #[test]
 fn a_client_that_goes_ends_its_program_and_nothing_has_failed() {
     let mut ostler = start(r#"["yes"]"#, "workers = 1");
-    for _ in 0..3 {
+    let reads_no_more = || {
         let mut client = connect(&target(&ostler));
         client.read_exact(&mut [0; 100]).expect("it writes for ever");
-        // With something unread a close is a reset, of which the program would complain before it ends.
         let Stream::Unix(unix) = &client else { panic!("not as configured") };
         unix.shutdown(Shutdown::Read).expect("it is open");
-    }
+        client
+    };
+    // Closed with something unread a connection is reset, of which the program would complain before it ends.
+    let clients = [reads_no_more(), reads_no_more(), reads_no_more()];
     let pool = wait_idle(&ostler);
+    drop(clients);
     assert_eq!((pool.done, pool.failed, pool.lost), (3, 0, 0), "{pool:?}\n{}", ostler.log());
     assert!(stages(&ostler).is_empty());
     ostler.stop_clean();
