@@ -237,7 +237,7 @@ const CADDY: Row = Row {
     handoff: "listen",
     listens: Listens::Unix,
     command: |scratch| {
-        let config = CADDYFILE.replace("STORAGE", &scratch.path("caddy").display().to_string());
+        let config = CADDYFILE.replace("STORAGE", &scratch.path(KEPT).display().to_string());
         let config = scratch.write("Caddyfile", &config).display().to_string();
         words(&[&venv("caddy"), "run", "--adapter", "caddyfile", "--config", &config])
     },
@@ -247,6 +247,9 @@ const CADDY: Row = Row {
     workers: 2,
     clients: 16,
 };
+
+/// Where a program keeps what it needs for itself.
+pub(crate) const KEPT: &str = "kept";
 
 /// Nothing but one server on the inherited listener, which finishes what it has begun.
 const CADDYFILE: &str = "

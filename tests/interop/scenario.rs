@@ -21,7 +21,7 @@ use ostler_tests::status::Pool;
 use ostler_tests::{Ostler, Scratch, Target, bounded, place, programs};
 
 use crate::page::{self, Line};
-use crate::programs::{Counts, From, Listens, Row, Shares, Speaks};
+use crate::programs::{Counts, From, KEPT, Listens, Row, Shares, Speaks};
 
 /// Interpreters take their time, the more so when several start at once on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,6 +52,8 @@ pub(crate) fn run(row: &Row) {
     let kills = inn.kill();
     let stop = inn.stop();
     let socket = inn.socket();
+    // What a program keeps for itself, and leaves there when it is killed, is not ostler's.
+    let _kept = fs::remove_dir_all(scratch.path(KEPT));
     let none = match row.counts() {
         Counts::Ostler => page::NONE_FAILED,
         Counts::Nobody => page::CUT,

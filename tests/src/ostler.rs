@@ -209,6 +209,11 @@ impl Ostler {
     /// How many descriptors it has open.
     #[must_use]
     pub fn descriptor_count(&self) -> usize {
+        if let Some(control) = self.control() {
+            // The scoreboard is opened a moment after everything is ready. Without one there is nothing to wait for.
+            let board = PathBuf::from(format!("{}.board", control.display()));
+            let _is_there = try_for(SLACK, || board.exists().then_some(()));
+        }
         procs::descriptor_count(self.pid())
     }
 
