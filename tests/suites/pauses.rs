@@ -144,7 +144,7 @@ fn who_asks_for_what_is_so_already_is_told_so() {
     says(&ostler, &["resume"], 0, &["resumed: web (2 workers)"]);
     says(&ostler, &["pause"], 0, &["paused: web (0 wait)"]);
     says(&ostler, &["pause", "web"], 0, &["paused: web"]);
-    says(&ostler, &["status"], 0, &["web is paused", "ostler resume web"]);
+    says(&ostler, &["status"], 0, &["web: paused", "ostler resume web"]);
     does(&ostler, &["resume", "web"]);
     ostler.stop_clean();
 }
