@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 #[cfg(not(loom))]
 use std::io;
+use std::num::NonZeroU64;
 #[cfg(not(loom))]
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -222,14 +223,14 @@ impl Table {
     }
 
     /// Asks for a sign of life. It is given by the next call that the program makes.
-    pub fn ask(&self, nonce: u64) {
-        self.gauges.store(in_gauges::ASKED, nonce, Ordering::Release);
+    pub fn ask(&self, nonce: NonZeroU64) {
+        self.gauges.store(in_gauges::ASKED, nonce.get(), Ordering::Release);
     }
 
-    /// The question that was answered last; 0 before the first.
+    /// The question that was answered last; `None` before the first.
     #[must_use]
-    pub fn answered(&self) -> u64 {
-        self.region.load(in_region::ANSWERED, Ordering::Acquire)
+    pub fn answered(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.region.load(in_region::ANSWERED, Ordering::Acquire))
     }
 
     /// Tells how full the waiting line is, in thousandths of its limit.

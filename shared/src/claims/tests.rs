@@ -1,5 +1,7 @@
 //! Tries the table of claims with both sides in one process.
 
+use std::num::NonZeroU64;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -88,9 +90,11 @@ fn readiness_and_signs_of_life_ring_once() {
     assert_eq!((claimant.be_ready(), claimant.be_ready()), (Bell::Ring, Bell::Silent));
     assert_eq!(claimant.beat(8), Bell::Silent);
     assert!(table.is_ready() && table.heartbeat_ns() == Some(8));
-    table.ask(77);
+    let question = NonZeroU64::new(77);
+    assert_eq!(table.answered(), None);
+    table.ask(question.unwrap());
     assert_eq!((claimant.beat(9), claimant.beat(10)), (Bell::Ring, Bell::Silent));
-    assert_eq!(table.answered(), 77);
+    assert_eq!(table.answered(), question);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Holds what the supervisor keeps of one worker: its mailbox, its channels, its process.
 
 use std::io::{self, Read};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -68,7 +69,7 @@ pub(crate) struct Link {
     /// Where one that is not on the library speaks of itself.
     pub(crate) notices: Option<Notices>,
     /// The nonce of the question that it has not answered.
-    pub(crate) asked: Option<u64>,
+    pub(crate) asked: Option<NonZeroU64>,
     pub(crate) exec: Option<io::PipeReader>,
     pub(crate) output: Option<Pipe>,
     pub(crate) errors: Option<Pipe>,

@@ -53,6 +53,7 @@ mod worker_notify;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,8 +141,8 @@ pub(crate) struct Driver {
     nursery: Nursery,
     /// Workers that are to be asked for a sign of life and had no room for the question.
     unasked: Vec<WorkerId>,
-    /// What the next question is known by; never 0, which is what an unmodified program answers before it is asked.
-    next_nonce: u64,
+    /// What the next question is known by.
+    next_nonce: NonZeroU64,
     /// Workers that are to be aborted when it is known what they do, and when that has taken long enough.
     sittings: VecDeque<(Moment, WorkerId)>,
     /// Unmodified programs that drain, and when their farewell goes on.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -140,7 +141,7 @@ impl Driver {
             pids: HashMap::new(),
             nursery: Nursery::default(),
             unasked: Vec::new(),
-            next_nonce: 1,
+            next_nonce: NonZeroU64::MIN,
             sittings: VecDeque::new(),
             goodbyes: BTreeSet::new(),
             owners: Owners::default(),

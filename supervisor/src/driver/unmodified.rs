@@ -156,7 +156,7 @@ impl Driver {
         if link.manners == Manners::Serving && has_left && !std::mem::replace(&mut link.has_left, true) {
             return self.step(Event::HungUp { worker, how: HangUp::Leaves });
         }
-        if link.manners != Manners::Serving || link.asked != Some(answered) {
+        if link.manners != Manners::Serving || link.asked.is_none() || link.asked != answered {
             return;
         }
         link.asked = None;
@@ -176,7 +176,7 @@ impl Driver {
         let Some(link) = self.workers.get_mut(&worker) else { return };
         let Some(table) = self.rings.table(link.ring) else { return };
         let nonce = self.next_nonce;
-        self.next_nonce += 1;
+        self.next_nonce = nonce.saturating_add(1);
         table.ask(nonce);
         link.asked = Some(nonce);
         wake(link);

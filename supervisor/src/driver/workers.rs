@@ -1,6 +1,7 @@
 //! Listens to workers: their frames, their completions, their prints, and whether their program could be executed.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use ostler_config::checked::Handoff;
@@ -119,10 +120,10 @@ impl Driver {
         let Some(link) = self.workers.get_mut(&worker).filter(|link| link.manners == Manners::Serving) else { return };
         let nonce = self.next_nonce;
         let Some(control) = &link.control else { return self.knock(worker) };
-        let ping = encode(&ToWorker::Ping { nonce }).expect("a ping is short");
+        let ping = encode(&ToWorker::Ping { nonce: nonce.get() }).expect("a ping is short");
         match packet::send_frame(control.as_fd(), &ping) {
             Ok(()) => {
-                self.next_nonce += 1;
+                self.next_nonce = nonce.saturating_add(1);
                 link.asked = Some(nonce);
             }
             Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {} // its end says the rest
@@ -138,7 +139,7 @@ impl Driver {
 
     fn heard_from(&mut self, worker: WorkerId, nonce: u64) {
         let Some(link) = self.workers.get_mut(&worker) else { return };
-        if link.asked != Some(nonce) {
+        if link.asked.map(NonZeroU64::get) != Some(nonce) {
             return self.misbehaved(worker, "sent a Pong that nobody asked for".to_owned());
         }
         link.asked = None;

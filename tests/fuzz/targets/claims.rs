@@ -6,6 +6,7 @@
 #![no_main]
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
 
 use libfuzzer_sys::fuzz_target;
@@ -128,12 +129,13 @@ impl Play {
     }
 
     fn chat(&mut self, nonce: u8) {
-        self.table.ask(u64::from(nonce));
+        let question = NonZeroU64::MIN.saturating_add(u64::from(nonce));
+        self.table.ask(question);
         let _bell = self.claimant.beat(5);
         let _bell = self.claimant.introduce();
         let _seen = (self.table.newcomers().len(), self.table.escapes().count(), self.table.has_news());
         if self.honesty == Honesty::Kept {
-            assert_eq!(self.table.answered(), u64::from(nonce));
+            assert_eq!(self.table.answered(), Some(question));
         }
     }
 
