@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::deadline::{SLACK, SOON, try_for, wait_for};
 use crate::procs;
 use crate::scratch::Scratch;
-use crate::status::Status;
+use crate::status::{Pool, Status};
 use crate::target::Target;
 
 /// A supervisor that a test started. Dropping it ends it and looks for leaks.
@@ -114,6 +114,21 @@ impl Ostler {
     #[must_use]
     pub fn status(&self) -> Status {
         self.client().status()
+    }
+
+    /// Waits until its only pool holds no connection and has just so many workers, all of them READY.
+    ///
+    /// # Panics
+    /// When that does not come in time, or its books do not balance then.
+    #[must_use]
+    pub fn wait_idle(&self, workers: usize) -> Pool {
+        let pool = self.wait_status("idle, and all workers are ready", |status| {
+            let pool = status.only();
+            let whole = pool.workers.len() == workers && pool.ready().len() == workers;
+            (pool.is_idle() && whole).then(|| pool.clone())
+        });
+        assert_eq!(pool.check_books(), Ok(()));
+        pool
     }
 
     /// Waits for a status for which `fact` has a value.

@@ -10,7 +10,6 @@ use ostler_tests::deadline::{SOON, alone, long_run, wait_until};
 use ostler_tests::http::{Connection, Failure, Keep, get_once};
 use ostler_tests::load::Load;
 use ostler_tests::sampler::Sampler;
-use ostler_tests::status::Pool;
 use ostler_tests::{Ostler, Target, bounded, place, programs};
 
 const FASTAPI: &str = "apis:fastapi_app";
@@ -39,15 +38,6 @@ fn open(target: &Target) -> Connection {
     Connection::open(target, SOON).expect("open")
 }
 
-fn wait_idle(ostler: &Ostler) -> Pool {
-    let pool = ostler.wait_status("idle, and both workers are ready", |status| {
-        let pool = status.only();
-        (pool.is_idle() && pool.workers.len() == 2 && pool.ready().len() == 2).then(|| pool.clone())
-    });
-    assert_eq!(pool.check_books(), Ok(()));
-    pool
-}
-
 #[test]
 fn reloads_under_load_fail_nobody_with_one_request_per_connection_or_many() {
     let _machine = alone();
@@ -68,7 +58,7 @@ fn reloads_under_load_fail_nobody_with_one_request_per_connection_or_many() {
         println!("{application}: {tally}");
         tally.assert_no_failure();
         sampler.finish().assert_balanced();
-        let pool = wait_idle(&ostler);
+        let pool = ostler.wait_idle(2);
         assert_eq!((pool.lost, pool.shed_total(), pool.accepted), (0, 0, tally.connects), "{tally}; {pool:?}");
         ostler.wait_descriptor_count(before);
         ostler.stop_clean();
@@ -93,7 +83,7 @@ fn kills_lose_only_what_was_claimed() {
         ostler.wait_gone(killed);
     }
     let tally = load.stop();
-    let pool = wait_idle(&ostler);
+    let pool = ostler.wait_idle(2);
     assert!(tally.failed() <= pool.lost, "{tally}; {pool:?}");
     ostler.stop_clean();
 }
@@ -152,7 +142,7 @@ fn an_overdue_request_ends_its_worker_and_neither_an_idle_connection_nor_a_webso
     ostler.wait_log(&["is at one request"]);
     assert!(matches!(busy.answer(), Err(Failure::CutFresh)));
     drop((idle, socket));
-    assert!(wait_idle(&ostler).lost >= 1);
+    assert!(ostler.wait_idle(2).lost >= 1);
     ostler.stop_clean();
 }
 

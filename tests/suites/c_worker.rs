@@ -10,7 +10,6 @@ use nix::unistd::Pid;
 use ostler_tests::deadline::{SOON, wait_until};
 use ostler_tests::echo::{Clients, end_writing};
 use ostler_tests::sampler::Sampler;
-use ostler_tests::status::Pool;
 use ostler_tests::target::{Stream, Target};
 use ostler_tests::{Ostler, Scratch, bounded, place, programs};
 
@@ -43,16 +42,6 @@ fn target(ostler: &Ostler) -> Target {
     ostler.unix("echo.sock")
 }
 
-fn wait_idle(ostler: &Ostler, workers: usize) -> Pool {
-    let pool = ostler.wait_status("idle, and all workers are ready", |status| {
-        let pool = status.only();
-        let whole = pool.workers.len() == workers && pool.ready().len() == workers;
-        (pool.is_idle() && whole).then(|| pool.clone())
-    });
-    assert_eq!(pool.check_books(), Ok(()));
-    pool
-}
-
 #[test]
 fn it_is_short_and_has_no_dependency() {
     let text = std::fs::read_to_string(source()).expect("ours");
@@ -74,7 +63,7 @@ fn reloads_under_load_fail_nobody() {
     let (served, failures) = clients.stop();
     assert!(failures.is_empty(), "{failures:?}");
     sampler.finish().assert_balanced();
-    let pool = wait_idle(&ostler, 2);
+    let pool = ostler.wait_idle(2);
     assert_eq!((pool.done, pool.accepted, pool.lost), (served, served, 0), "{pool:?}");
     ostler.wait_descriptor_count(before);
     let log = ostler.log();
@@ -95,7 +84,7 @@ fn a_worker_that_is_killed_loses_what_it_held_and_one_that_gets_term_does_not() 
     }
     let (_served, failures) = clients.stop();
     assert!(failures.is_empty(), "{failures:?}\n{}", ostler.log());
-    assert_eq!(wait_idle(&ostler, 2).lost, 0);
+    assert_eq!(ostler.wait_idle(2).lost, 0);
     let clients = Clients::start(&target(&ostler));
     for _ in 0..5 {
         clients.wait_for_more(50);
@@ -104,7 +93,7 @@ fn a_worker_that_is_killed_loses_what_it_held_and_one_that_gets_term_does_not() 
         ostler.wait_gone(pid);
     }
     let (_served, failures) = clients.stop();
-    let pool = wait_idle(&ostler, 2);
+    let pool = ostler.wait_idle(2);
     assert!(failures.len() as u64 <= pool.lost && pool.lost <= 5 * 4, "{failures:?}; {pool:?}");
     ostler.stop_clean();
 }
@@ -129,7 +118,7 @@ fn without_descriptors_nothing_is_lost() {
         stream.read_to_end(&mut back).expect("read");
         assert_eq!(back, b"x");
     }
-    let pool = wait_idle(&ostler, 1);
+    let pool = ostler.wait_idle(1);
     assert_eq!((pool.done, pool.lost), (8, 0), "{pool:?}\n{}", ostler.log());
     ostler.stop_clean();
 }
@@ -141,7 +130,7 @@ fn an_idle_worker_beats() {
     let before = ostler.status().only().pids();
     let since = Instant::now();
     wait_until(SOON, "a silent one would be found", || since.elapsed() > Duration::from_secs(6));
-    assert_eq!(wait_idle(&ostler, 2).pids(), before, "{}", ostler.log());
+    assert_eq!(ostler.wait_idle(2).pids(), before, "{}", ostler.log());
     ostler.stop_clean();
 }
 

@@ -11,7 +11,6 @@ use nix::unistd::Pid;
 use ostler_tests::deadline::{SOON, alone, wait_until};
 use ostler_tests::echo::{Clients, end_writing};
 use ostler_tests::sampler::Sampler;
-use ostler_tests::status::Pool;
 use ostler_tests::target::{Stream, Target};
 use ostler_tests::{Ostler, Scratch, bounded, place, programs};
 
@@ -55,16 +54,6 @@ fn target(ostler: &Ostler) -> Target {
     ostler.unix("echo.sock")
 }
 
-fn wait_idle(ostler: &Ostler, workers: usize) -> Pool {
-    let pool = ostler.wait_status("idle, and all workers are ready", |status| {
-        let pool = status.only();
-        let whole = pool.workers.len() == workers && pool.ready().len() == workers;
-        (pool.is_idle() && whole).then(|| pool.clone())
-    });
-    assert_eq!(pool.check_books(), Ok(()));
-    pool
-}
-
 #[test]
 fn reloads_terms_and_kills_under_load_lose_only_what_a_killed_one_held() {
     let _machine = alone();
@@ -89,7 +78,7 @@ fn reloads_terms_and_kills_under_load_lose_only_what_a_killed_one_held() {
     (0..2).for_each(|_| signal_one(Signal::SIGKILL));
     let (served, failures) = clients.stop();
     sampler.finish().assert_balanced();
-    let pool = wait_idle(&ostler, 2);
+    let pool = ostler.wait_idle(2);
     assert!(failures.len() as u64 <= pool.lost && pool.lost <= 2 * 4, "{failures:?}; {pool:?}");
     // A killed one may have answered what counts as lost.
     assert!(pool.done + pool.lost >= served, "{served}; {pool:?}");
@@ -117,7 +106,7 @@ fn without_descriptors_nothing_is_lost() {
         stream.read_to_end(&mut back).expect("read");
         assert_eq!(back, b"x");
     }
-    let pool = wait_idle(&ostler, 1);
+    let pool = ostler.wait_idle(1);
     assert_eq!((pool.done, pool.lost), (places.into(), 0), "{pool:?}\n{}", ostler.log());
     ostler.stop_clean();
 }
@@ -129,7 +118,7 @@ fn an_idle_worker_beats() {
     let before = ostler.status().only().pids();
     let since = Instant::now();
     wait_until(SOON, "a silent one would be found", || since.elapsed() > Duration::from_secs(6));
-    assert_eq!(wait_idle(&ostler, 1).pids(), before, "{}", ostler.log());
+    assert_eq!(ostler.wait_idle(1).pids(), before, "{}", ostler.log());
     ostler.stop_clean();
 }
 

@@ -11,7 +11,6 @@ use ostler_tests::dice::Dice;
 use ostler_tests::http::{Connection, Keep, get_once};
 use ostler_tests::load::Load;
 use ostler_tests::sampler::Sampler;
-use ostler_tests::status::Pool;
 use ostler_tests::{Ostler, bounded, place, programs};
 
 const WORKERS: usize = 4;
@@ -53,16 +52,6 @@ fn open(ostler: &Ostler) -> Connection {
     Connection::open(&ostler.unix("web.sock"), SOON).expect("open")
 }
 
-fn wait_idle(ostler: &Ostler, workers: usize) -> Pool {
-    let pool = ostler.wait_status("idle, and all workers are ready", |status| {
-        let pool = status.only();
-        let whole = pool.workers.len() == workers && pool.ready().len() == workers;
-        (pool.is_idle() && whole).then(|| pool.clone())
-    });
-    assert_eq!(pool.check_books(), Ok(()));
-    pool
-}
-
 fn send(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("a process of ours");
 }
@@ -81,7 +70,7 @@ fn every_kind_of_worker_serves_everybody_evenly() {
         let few = Load::on(&ostler.unix("web.sock")).path("/sleep/1").requests_each(400).run();
         few.assert_no_failure();
         assert!(few.workers.len() == WORKERS && few.unfairness() < 2.0, "{kind:?}: {:?}", few.workers);
-        let pool = wait_idle(&ostler, WORKERS);
+        let pool = ostler.wait_idle(WORKERS);
         let (connects, served) = (crowd.connects + few.connects, crowd.served + few.served);
         assert_eq!((pool.accepted, pool.done, pool.lost), (connects, served, 0), "{kind:?}: {pool:?}");
         ostler.stop_clean();
@@ -107,7 +96,7 @@ fn reloads_under_load_fail_no_request() {
         println!("{kind:?}: {tally}");
         tally.assert_no_failure();
         sampler.finish().assert_balanced();
-        let pool = wait_idle(&ostler, WORKERS);
+        let pool = ostler.wait_idle(WORKERS);
         assert_eq!((pool.generations(), pool.lost, pool.shed_total()), (vec![rounds + 1], 0, 0), "{kind:?}: {pool:?}");
         assert_eq!((pool.accepted, pool.done), (tally.connects, tally.served), "{kind:?}: {pool:?}");
         ostler.wait_descriptor_count(before);
@@ -145,7 +134,7 @@ fn a_storm_of_kills_loses_only_what_was_claimed() {
         load.wait_for_more(100);
         let tally = load.stop();
         let kills = u64::try_from(killed.len()).expect("a few");
-        let pool = wait_idle(&ostler, WORKERS);
+        let pool = ostler.wait_idle(WORKERS);
         println!("{kind:?}: {kills} kills, {} lost; {tally}", pool.lost);
         sampler.finish().assert_balanced();
         assert!(kills > 0, "{kind:?}: nobody was killed");
@@ -192,7 +181,7 @@ fn a_worker_that_gets_term_finishes_what_it_holds_and_is_replaced() {
         let answer = client.get("/", Keep::Once).expect("finished");
         assert_eq!(answer.worker().expect("named").pid, holder, "{kind:?}");
         ostler.wait_gone(holder);
-        let pool = wait_idle(&ostler, 2);
+        let pool = ostler.wait_idle(2);
         assert_eq!((pool.lost, pool.done), (0, 1), "{kind:?}: {pool:?}");
         let log = ostler.log();
         assert_eq!(log.matches("leaves by itself").count(), 1, "{kind:?}:\n{log}");
@@ -220,7 +209,7 @@ fn an_exception_is_an_outcome_and_not_a_death() {
         let worker = ostler.status().only().pids();
         assert!(get_once(&ostler.unix("web.sock"), "/raise", SOON).is_err());
         get(&ostler, "/");
-        let pool = wait_idle(&ostler, 1);
+        let pool = ostler.wait_idle(1);
         assert_eq!((pool.pids(), pool.done, pool.lost), (worker, 2, 0), "{kind:?}: {pool:?}");
         ostler.wait_log(&["the handler panicked; the worker goes on", "conn=c1"]);
         // In `pull` the loop is the program's own, and so is what it says.
@@ -248,7 +237,7 @@ fn a_process_that_a_handler_forks_is_no_worker() {
         let worker = ostler.status().only().pids();
         assert!(get(&ostler, "/fork").contains("child=SIGTERM"), "{kind:?}");
         get(&ostler, "/");
-        let pool = wait_idle(&ostler, 1);
+        let pool = ostler.wait_idle(1);
         assert_eq!((pool.pids(), pool.done, pool.lost), (worker, 2, 0), "{kind:?}: {pool:?}\n{}", ostler.log());
         ostler.stop_clean();
     }
@@ -263,7 +252,7 @@ fn a_loop_that_stands_still_is_replaced() {
     wedged.ask("/spin/60000", Keep::Once).expect("ask");
     ostler.wait_log(&["does not move", "ABRT"]);
     ostler.wait_gone(stands_still);
-    assert_eq!(wait_idle(&ostler, 1).lost, 1);
+    assert_eq!(ostler.wait_idle(1).lost, 1);
     ostler.stop_clean();
 }
 
@@ -275,7 +264,7 @@ fn a_thread_that_works_or_waits_for_longer_than_a_heartbeat_is_left_alone() {
     let since = Instant::now();
     get(&ostler, "/sleep/5500");
     wait_until(SOON, "it would be silent for too long", || since.elapsed() > Duration::from_secs(11));
-    assert_eq!(wait_idle(&ostler, 1).pids(), before);
+    assert_eq!(ostler.wait_idle(1).pids(), before);
     assert!(!ostler.log_contains("does not move"), "{}", ostler.log());
     ostler.stop_clean();
 }
@@ -294,7 +283,7 @@ fn an_overdue_request_ends_its_worker_and_a_client_that_takes_its_time_does_not(
         assert!(busy.answer().is_err());
         silent.ask("/", Keep::Once).expect("ask");
         assert_eq!(silent.answer().map(|answer| answer.status), Ok(200), "{kind:?}");
-        assert_eq!(wait_idle(&ostler, 2).lost, 1);
+        assert_eq!(ostler.wait_idle(2).lost, 1);
         assert_eq!(ostler.log().matches("is at one request").count(), 1, "{}", ostler.log());
         ostler.stop_clean();
     }
@@ -307,7 +296,7 @@ fn handlers_that_open_everything_cost_nobody_a_connection() {
         let mut ostler = start_with(kind, 2, "process = { nofile = 32 }");
         let load = Load::on(&ostler.unix("web.sock")).clients(8).path("/glut").requests_each(25).run();
         load.assert_no_failure();
-        let pool = wait_idle(&ostler, 2);
+        let pool = ostler.wait_idle(2);
         assert_eq!((pool.lost, pool.done), (0, load.served), "{kind:?}: {pool:?}\n{}", ostler.log());
         ostler.stop_clean();
     }

@@ -10,7 +10,6 @@ use ostler_tests::deadline::{SOON, alone, long_run, wait_until};
 use ostler_tests::http::{Connection, Failure, Keep, get_once};
 use ostler_tests::load::Load;
 use ostler_tests::sampler::Sampler;
-use ostler_tests::status::Pool;
 use ostler_tests::{Ostler, Target, bounded, place, programs};
 
 const APPLICATIONS: [&str; 3] = ["pages:flask_app", "pages:valid_app", "django_pages:app"];
@@ -43,15 +42,6 @@ fn open(target: &Target) -> Connection {
     Connection::open(target, SOON).expect("open")
 }
 
-fn wait_idle(ostler: &Ostler) -> Pool {
-    let pool = ostler.wait_status("idle, and both workers are ready", |status| {
-        let pool = status.only();
-        (pool.is_idle() && pool.workers.len() == 2 && pool.ready().len() == 2).then(|| pool.clone())
-    });
-    assert_eq!(pool.check_books(), Ok(()));
-    pool
-}
-
 #[test]
 fn reloads_under_keep_alive_only_close_reused_connections_in_order() {
     let _machine = alone();
@@ -72,7 +62,7 @@ fn reloads_under_keep_alive_only_close_reused_connections_in_order() {
         println!("{application}: {tally}");
         tally.assert_no_failure();
         sampler.finish().assert_balanced();
-        let pool = wait_idle(&ostler);
+        let pool = ostler.wait_idle(2);
         assert_eq!((pool.lost, pool.shed_total(), pool.accepted), (0, 0, tally.connects), "{tally}; {pool:?}");
         assert!(tally.served > pool.accepted, "connections were kept: {tally}");
         assert!(!ostler.log_contains("the application failed"), "{}", ostler.log());
@@ -120,7 +110,7 @@ fn an_overdue_request_ends_its_worker_and_an_idle_connection_does_not() {
     assert!(matches!(busy.answer(), Err(Failure::ClosedReused | Failure::ResetReused)));
     assert_eq!(idle.get("/", Keep::Once).expect("served").worker(), Some(rests));
     assert_eq!(ostler.log().matches("is at one request").count(), 1, "{}", ostler.log());
-    assert_eq!(wait_idle(&ostler).lost, 1);
+    assert_eq!(ostler.wait_idle(2).lost, 1);
     ostler.stop_clean();
 }
 
