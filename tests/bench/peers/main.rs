@@ -53,6 +53,8 @@ const FAMILIES: [Family; 2] = [
         name: "wsgi",
         sides: &[
             Side::Ostler,
+            Side::OstlerPrefetch,
+            Side::OstlerListen,
             Side::GunicornSync,
             Side::OstlerThreads,
             Side::GunicornThreads,

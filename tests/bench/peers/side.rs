@@ -24,7 +24,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) enum Side {
     /// Our WSGI server, one connection per worker.
     Ostler,
-    /// The same with threads.
+    /// The same, each worker with one more in its mailbox.
+    OstlerPrefetch,
+    /// The same, accepting for themselves.
+    OstlerListen,
+    /// The same as the first, with threads.
     OstlerThreads,
     GunicornSync,
     GunicornThreads,
@@ -43,7 +47,7 @@ impl Side {
     /// The side of ostler that it is measured against.
     pub(crate) fn reference(self) -> Side {
         match self {
-            Side::Ostler | Side::GunicornSync => Side::Ostler,
+            Side::Ostler | Side::OstlerPrefetch | Side::OstlerListen | Side::GunicornSync => Side::Ostler,
             Side::OstlerThreads | Side::GunicornThreads | Side::Uwsgi | Side::UwsgiChain => Side::OstlerThreads,
             Side::NodeAccept | Side::NodePassing | Side::NodeShared => Side::NodeAccept,
         }
@@ -51,7 +55,7 @@ impl Side {
 
     /// Whether it has room for as many kept connections as there are clients.
     pub(crate) fn keeps_connections(self) -> bool {
-        !matches!(self, Side::Ostler | Side::GunicornSync)
+        !matches!(self, Side::Ostler | Side::OstlerPrefetch | Side::OstlerListen | Side::GunicornSync)
     }
 
     /// Whether it is another side under load than one that is loaded already.
@@ -64,6 +68,8 @@ impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Side::Ostler => "ostler",
+            Side::OstlerPrefetch => "ostler, prefetch 1",
+            Side::OstlerListen => "ostler, listen",
             Side::OstlerThreads => "ostler, threads",
             Side::GunicornSync => "gunicorn sync",
             Side::GunicornThreads => "gunicorn gthread",
@@ -75,6 +81,9 @@ impl fmt::Display for Side {
         })
     }
 }
+
+/// What uWSGI logs at the end of a chain reload.
+const CHAIN_ENDED: &str = "chain reloading complete";
 
 /// A running side; dropping it ends it.
 pub(crate) struct Running {
@@ -136,7 +145,13 @@ impl Running {
                 assert_eq!(output.code, 0, "{output:?}");
             }
             Server::Peer { .. } if self.side == Side::UwsgiChain => {
+                // Its last worker is there before the chain has ended, and it takes no order until then.
+                let ended = || {
+                    fs::read_to_string(self.scratch.path("peer.log")).map_or(0, |log| log.matches(CHAIN_ENDED).count())
+                };
+                let ended_before = ended();
                 fs::write(self.scratch.path("fifo"), "c").expect("uWSGI listens to its fifo");
+                wait_until(PATIENCE, "uWSGI has reloaded", || ended() > ended_before);
             }
             Server::Peer { .. } => kill(Pid::from_raw(self.root()), Signal::SIGHUP).expect("it runs"),
         }
@@ -193,6 +208,8 @@ fn ostler_pool(side: Side, plan: Plan) -> Option<String> {
     let wsgi = words(&[&python, "-m", "ostler_worker.wsgi", "app:app"]);
     let (command, more) = match side {
         Side::Ostler => (wsgi, "concurrency = 1".to_owned()),
+        Side::OstlerPrefetch => (wsgi, "concurrency = 1\nprefetch = 1".to_owned()),
+        Side::OstlerListen => (wsgi, "concurrency = 1\nhandoff = \"listen\"".to_owned()),
         Side::OstlerThreads => (wsgi, format!("concurrency = {}", plan.threads)),
         Side::NodeAccept => (words(&["node", "app.js"]), "handoff = \"accept\"".to_owned()),
         Side::GunicornSync
@@ -205,7 +222,7 @@ fn ostler_pool(side: Side, plan: Plan) -> Option<String> {
     let workers = plan.workers;
     let directory = directory();
     // The default queue.timeout would turn a long wait into a failure that the peers don't know.
-    let queue = "queue = { timeout = \"60s\" }";
+    let queue = if side == Side::OstlerListen { "" } else { "queue = { timeout = \"60s\" }" };
     Some(format!("command = {command}\nworkers = {workers}\n{more}\n{queue}\nprocess = {{ cwd = {directory:?} }}\n"))
 }
 
@@ -237,7 +254,9 @@ fn start_peer(side: Side, plan: Plan, scratch: &Scratch, socket: &Path) -> Serve
             command.args(["cluster.js", &workers]).env("NODE_CLUSTER_SCHED_POLICY", policy).env("PEER_SOCKET", path);
             command
         }
-        Side::Ostler | Side::OstlerThreads | Side::NodeAccept => unreachable!("ostler's own"),
+        Side::Ostler | Side::OstlerPrefetch | Side::OstlerListen | Side::OstlerThreads | Side::NodeAccept => {
+            unreachable!("ostler's own")
+        }
     };
     let log = fs::File::create(scratch.path("peer.log")).expect("the directory is ours");
     command.current_dir(directory()).env(procs::MARK, &mark).process_group(0).stdin(Stdio::null());
