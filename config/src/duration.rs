@@ -22,6 +22,14 @@ pub fn format_duration(duration: Duration) -> String {
     if out.is_empty() { "0s".to_owned() } else { out }
 }
 
+/// Reads a duration as a command line has it, the way that a configuration says it.
+///
+/// # Errors
+/// What is wrong with it and what to write instead, for people.
+pub fn read_duration(typed: &str) -> Result<Duration, String> {
+    parse_duration(typed).map_err(|fault| format!("{}: {}", fault.message, fault.remedy))
+}
+
 /// Reads what `format_duration` writes, down to milliseconds.
 pub(crate) fn parse_duration(typed: &str) -> Result<Duration, Fault> {
     let mut total_ms: u128 = 0;

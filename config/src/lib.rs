@@ -40,7 +40,7 @@ mod tests;
 
 pub use address::{Lookup, STORED_PREFIX};
 pub use checked::Config;
-pub use duration::format_duration;
+pub use duration::{format_duration, read_duration};
 pub use flags::{Flags, UsageError, from_flags, override_with};
 pub use load::{LoadError, Programs, control_path, load, parse, parse_with};
 pub use mistakes::{Colour, Mistake, Mistakes, Span};

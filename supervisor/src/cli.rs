@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use ostler_shared::PoolName;
 
 use crate::control::place::CONTROL_VARIABLE;
 use crate::control::protocol::{ScaleTo, Target};
@@ -19,6 +21,9 @@ pub(crate) struct Cli {
 
 /// How many lines `ostler logs` begins with where nobody says it.
 const LOG_LINES: u32 = 100;
+
+/// How many connections `ostler trace` begins with where nobody says it.
+const TRACE_LINES: u32 = 20;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -68,6 +73,32 @@ pub(crate) enum Command {
         /// How many lines to begin with
         #[arg(short = 'n', long, value_name = "N", default_value_t = LOG_LINES)]
         lines: u32,
+        /// Print one JSON object per line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show the last connections, and those to come, as they end: how long each waited and was served, by whom, and how it ended
+    ///
+    /// LINE is the time from the accept to the last handoff, CLAIMED from there until its worker took it, SERVED from there to
+    /// its end. They are read from the supervisor's memory, which has the last 1024, and besides as many of those before them that
+    /// went wrong, came back from a worker, or took 100 ms or more.
+    Trace {
+        /// Those of one pool
+        pool: Option<PoolName>,
+        /// Only those that took so long from the accept to the end, such as 100ms
+        #[arg(long, value_name = "DURATION", value_parser = ostler_config::read_duration)]
+        slow: Option<Duration>,
+        /// Only those that were shed or lost, and those whose handler failed
+        #[arg(long)]
+        errors: bool,
+        /// How many to begin with
+        #[arg(short = 'n', long, value_name = "N", default_value_t = TRACE_LINES)]
+        lines: u32,
+        /// Do not wait for those to come
+        #[arg(long)]
+        no_wait: bool,
         /// Print one JSON object per line
         #[arg(long)]
         json: bool,

@@ -21,7 +21,7 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 use commands::ask::{Show, ask};
-use control::protocol::{Follow, Pace, Request, Wait};
+use control::protocol::{Follow, Pace, Request, Wait, Which};
 
 fn main() -> std::process::ExitCode {
     let code = match Cli::parse().command {
@@ -34,6 +34,12 @@ fn main() -> std::process::ExitCode {
         Command::Logs { target, follow, lines, json, place } => {
             let follow = if follow { Follow::On } else { Follow::No };
             commands::logs::logs(place, target, lines, follow, if json { Show::Json } else { Show::Text })
+        }
+        Command::Trace { pool, slow, errors, lines, no_wait, json, place } => {
+            let which = if errors { Which::Errors } else { Which::All };
+            let follow = if no_wait { Follow::No } else { Follow::On };
+            let wanted = commands::trace::Wanted { pool, slow: slow.unwrap_or_default(), which, lines, follow };
+            commands::trace::trace(place, wanted, if json { Show::Json } else { Show::Text })
         }
         Command::ReopenLogs { place } => {
             ask(place, &Request::ReopenLogs, "stopped waiting; the files may be opened all the same")

@@ -16,7 +16,7 @@ use ostler_pool::{
     Answer, Cause, Ended, Exit, FORK_TIMEOUT, Failure, Note, PoolSnapshot, PoolState, Rescaled, Setback, SetbackStage,
     Shed, Step, StopCount, Urgency, Wear, What, WorkerState,
 };
-use ostler_shared::{Generation, PoolName, WorkerId, WorkerName};
+use ostler_shared::{ConnId, Generation, PoolName, WorkerId, WorkerName};
 use tracing::{debug, error, info, warn};
 
 use crate::control::protocol::Progress;
@@ -263,6 +263,11 @@ const NEVER_CLAIMED: &str = " (it has never claimed any: if it is no slow starte
 /// What a worker was doing before it is aborted, in one piece.
 pub(crate) fn portrait(worker: &WorkerName, portrait: &[String]) {
     warn!(%worker, "what it is doing, before ABRT:\n  | {}", portrait.join("\n  | "));
+}
+
+/// What a worker is doing that is slow, in one piece.
+pub(crate) fn slow(worker: &WorkerName, conn: ConnId, portrait: &[String]) {
+    warn!(%worker, %conn, "slow: what the worker is doing:\n  | {}", portrait.join("\n  | "));
 }
 
 fn leaves(worker: &WorkerName, cause: Cause) {

@@ -15,6 +15,7 @@ pub mod deadline;
 pub mod dice;
 pub mod echo;
 pub mod fastcgi;
+pub mod follower;
 pub mod http;
 pub mod load;
 pub mod namespace;

@@ -63,7 +63,16 @@ fn canvas(kind: Kind, env: &dyn Fn(&str) -> Option<String>) -> Canvas {
 impl Canvas {
     /// What standard error is.
     pub(crate) fn of_stderr() -> Canvas {
-        let kind = if io::stderr().is_terminal() { Kind::Terminal } else { Kind::Other };
+        Canvas::of(io::stderr().is_terminal())
+    }
+
+    /// What standard output is.
+    pub(crate) fn of_stdout() -> Canvas {
+        Canvas::of(io::stdout().is_terminal())
+    }
+
+    fn of(is_terminal: bool) -> Canvas {
+        let kind = if is_terminal { Kind::Terminal } else { Kind::Other };
         canvas(kind, &|key| std::env::var_os(key).map(|value| value.to_string_lossy().into_owned()))
     }
 

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version that this build speaks.
-pub(crate) const VERSION: u16 = 3;
+pub(crate) const VERSION: u16 = 4;
 /// Longest request, in bytes.
 pub(crate) const REQUEST_MAX: usize = 4 * 1024;
 /// Longest response, in bytes: the status of some ten thousand workers.
@@ -45,6 +45,17 @@ pub(crate) enum Request {
     Logs { pool: Option<String>, slot: Option<u32>, lines: u32, follow: Follow },
     /// Other files under the names of those that the log is written to.
     ReopenLogs,
+    /// The last connections that have ended, of a pool or of all, that took so long, and those that end from now on.
+    Trace { pool: Option<String>, slow_us: u64, which: Which, lines: u32, follow: Follow },
+}
+
+/// Which connections a client wants to hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Which {
+    /// However they ended.
+    All,
+    /// Those that were shed or lost, and those whose handler failed.
+    Errors,
 }
 
 /// Whether a client stays for the lines to come.
@@ -248,6 +259,7 @@ mod tests {
             Request::Recycle { pool: "web".into(), slot: None },
             Request::Logs { pool: Some("web".into()), slot: Some(3), lines: 7, follow: Follow::On },
             Request::ReopenLogs,
+            Request::Trace { pool: None, slow_us: 100_000, which: Which::Errors, lines: 7, follow: Follow::No },
         ] {
             assert_eq!(decode::<Request>(&encode(&request)), Ok(request));
         }
@@ -272,7 +284,7 @@ mod tests {
         let refused = decode::<Request>(&[9, 0, 0]).unwrap_err();
         assert_eq!(refused, BadMessage::Version { theirs: 9 });
         let text = refused.to_string();
-        assert!(text.contains("version 9") && text.contains("speaks 3"), "{text}");
+        assert!(text.contains("version 9") && text.contains("speaks 4"), "{text}");
     }
 
     #[test]

@@ -114,8 +114,8 @@ impl Server {
 
     /// Takes one client in.
     pub(crate) fn accept(&mut self, now: Moment) -> Admission {
-        let (connection, peer) = match self.listener.accept() {
-            Accept::Connection(connection, peer) => (connection, peer),
+        let (connection, caller) = match self.listener.accept() {
+            Accept::Connection(connection, caller) => (connection, caller),
             Accept::Starved(_) => return Admission::Later,
             Accept::TryNext | Accept::Empty | Accept::Ended => return Admission::Nobody,
         };
@@ -131,7 +131,7 @@ impl Server {
             stage: Stage::Asking,
             deadline: Some(now + CLIENT_DEADLINE),
         };
-        if let Some(why) = self.objection(peer) {
+        if let Some(why) = self.objection(caller.peer()) {
             // A small frame into an empty socket goes out at once or never.
             client.writer.push(&encode(&Response::Done { text: why, exit: ExitCode::Failed as u8 }));
             let _said = client.writer.flush(&mut client.stream);

@@ -64,8 +64,9 @@ impl Driver {
             let Some(door) = self.doors.get(number).filter(|door| door.watch == Watch::On) else { return Batch::More };
             let pool = door.pool;
             match door.listener.accept() {
-                Accept::Connection(connection, peer) => {
+                Accept::Connection(connection, caller) => {
                     self.next_conn += 1;
+                    let peer = caller.peer();
                     let ticket = Ticket {
                         conn: ConnId(self.next_conn),
                         listener: door.index,
@@ -75,7 +76,7 @@ impl Driver {
                         peer,
                     };
                     let uid = peer.map(|peer| Uid(peer.uid));
-                    self.visit_begins(number, &ticket, &connection);
+                    self.visit_begins(number, &ticket, caller);
                     self.parking.park(Parked { connection, ticket, pool }, ticket.accepted_at_ns);
                     self.step(Event::Accepted { pool, conn: ticket.conn, uid });
                 }

@@ -1,15 +1,18 @@
 //! Translates between clients and signals on one side and the pools on the other.
 
+use std::time::Duration;
+
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::Signal;
 use ostler_config::checked::Workers;
 use ostler_pool::{Answer, Change, Event, Moment, Note, RequestId, Urgency, WORKERS_MAX};
 use ostler_shared::{PoolName, SlotNo};
 
-use super::jobs::Outcome;
+use super::jobs::{Occasion, Outcome};
 use super::limits;
 use super::signals::{Arrived, Sender};
 use super::sources::Source;
+use super::visits::Filter;
 use super::{Driver, STARVED_RETRY};
 use crate::control::protocol::{Pace, Request, Response, ScaleTo, Wait};
 use crate::control::server::{Admission, Wish};
@@ -61,6 +64,7 @@ impl Driver {
 
     pub(super) fn drop_client(&mut self, client: u64) {
         self.log.tail().leave(client);
+        self.visits.tracers.remove(&client);
         if let Some(fd) = self.server.client_fd(client) {
             self.sources.remove(fd);
         }
@@ -109,6 +113,11 @@ impl Driver {
             Request::ReopenLogs => {
                 tracing::info!("opening log files anew, as a client asks");
                 self.reopen_logs(Some(client));
+            }
+            Request::Trace { pool, slow_us, which, lines, follow } => {
+                let Some(pool) = self.chosen_pool(client, pool.as_deref()) else { return };
+                let filter = Filter { pool, slow: Duration::from_micros(slow_us), which };
+                self.begin_to_trace(client, filter, lines as usize, follow);
             }
             Request::Deaths => self.tell_client(client, &Response::Report(deaths::json(&self.deaths))),
             Request::Reload { pools, wait } => self.request_reload(client, &pools, wait),
@@ -336,7 +345,10 @@ impl Driver {
                 }
                 Outcome::Look { worker, seen } => self.was_seen(worker, seen),
                 Outcome::Sizes { pool, sizes } => self.step(Event::Measured { pool, sizes }),
-                Outcome::Portrait { worker, portrait } => self.portrayed(worker, portrait),
+                Outcome::Portrait { worker, occasion: Occasion::Abort, portrait } => self.portrayed(worker, portrait),
+                Outcome::Portrait { worker, occasion: Occasion::Slow(conn), portrait } => {
+                    self.slow_one_seen(worker, conn, &portrait);
+                }
             }
         }
     }

@@ -31,6 +31,7 @@ use super::store;
 #[derive(Debug)]
 pub(crate) struct Door {
     pub(crate) pool: PoolNo,
+    pub(crate) place: Arc<Place>,
     /// Its place in the pool's configuration.
     pub(crate) index: u32,
     /// What it was opened as.
@@ -41,6 +42,13 @@ pub(crate) struct Door {
     pub(crate) stage: Stage,
     pub(crate) fate: Fate,
     pub(crate) taker: Taker,
+}
+
+/// Where a connection came in, for people.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) pool: PoolName,
+    pub(crate) listener: String,
 }
 
 /// Who takes connections at a door.
@@ -144,8 +152,10 @@ impl Doors {
         tracing::info!(pool = %name, "listening on {}", listener.shown);
         let number = self.next;
         self.next += 1;
+        let place = Arc::new(Place { pool: name, listener: listener.shown.clone() });
         let (watch, stage, fate) = (Watch::Off, Stage::Open, Fate::Stays);
-        self.by_number.insert(number, Door { pool, index, address, options, listener, watch, stage, fate, taker });
+        self.by_number
+            .insert(number, Door { pool, place, index, address, options, listener, watch, stage, fate, taker });
         number
     }
 

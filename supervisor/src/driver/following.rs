@@ -12,15 +12,14 @@ use crate::control::server::Fed;
 use crate::exit::ExitCode;
 use crate::logging::tail::{Portion, Topic};
 
-/// Most clients that read the log at a time, so that the others find a place.
+/// Most clients that read the log or a trace at a time, so that the others find a place.
 const READERS_MAX: usize = 16;
 
 impl Driver {
     /// A client wants to read.
     pub(super) fn begin_to_read(&mut self, client: u64, topic: Topic, count: usize, follow: Follow) {
-        if self.log.tail().readers().len() >= READERS_MAX {
-            let text = format!("{READERS_MAX} clients read the log already: end one of them, or try again in a moment");
-            return self.done(client, text, ExitCode::Failed);
+        if let Some(full) = self.no_room_for_readers() {
+            return self.done(client, full, ExitCode::Failed);
         }
         if let Some(unknown) = self.unknown_topic(&topic) {
             return self.done(client, unknown, ExitCode::Failed);
@@ -29,9 +28,16 @@ impl Driver {
         self.feed(client);
     }
 
-    fn unknown_topic(&mut self, topic: &Topic) -> Option<String> {
+    pub(super) fn no_room_for_readers(&self) -> Option<String> {
+        let is_full = self.log.tail().readers().len() >= READERS_MAX;
+        is_full.then(|| {
+            format!("{READERS_MAX} clients read the log or a trace already: end one of them, or try again in a moment")
+        })
+    }
+
+    pub(super) fn unknown_topic(&mut self, topic: &Topic) -> Option<String> {
         let (name, slot) = match topic {
-            Topic::All => return None,
+            Topic::All | Topic::Offered => return None,
             Topic::Pool(name) => (name, None),
             Topic::Slot(name, slot) => (name, Some(slot)),
         };

@@ -5,7 +5,7 @@ use ostler_config::checked::Handoff;
 use ostler_pool::{Moment, Step};
 use ostler_shared::WorkerId;
 
-use super::jobs::Job;
+use super::jobs::{Job, Occasion};
 use super::portrait::SITTING_MAX;
 use super::{Driver, child};
 use crate::report;
@@ -25,7 +25,7 @@ impl Driver {
 
     fn portray_and_abort(&mut self, worker: WorkerId) {
         let Some(link) = self.workers.get(&worker).filter(|link| link.ended.is_none()) else { return };
-        match self.jobs.ask(Job::Portray { worker, pid: link.pid }) {
+        match self.jobs.ask(Job::Portray { worker, pid: link.pid, occasion: Occasion::Abort }) {
             Ok(()) => self.sittings.push_back((self.now() + SITTING_MAX, worker)),
             // The helper thread has more to do than there is time for.
             Err(_) => self.send(worker, Step::Abort),

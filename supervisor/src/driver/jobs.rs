@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::Pid;
 use ostler_config::Config;
-use ostler_shared::WorkerId;
+use ostler_shared::{ConnId, WorkerId};
 
 use super::signals::with_only_ttou;
 use super::{measuring, portrait, standing_by};
@@ -20,6 +20,15 @@ use ostler_pool::PoolNo;
 /// Most jobs that wait: one configuration, workers that stand still, and one look at the memory of each pool that limits it.
 /// What does not fit is done without.
 const JOBS_MAX: usize = 32;
+
+/// Why somebody wants to know what a worker is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// It is about to be aborted.
+    Abort,
+    /// It is slow with this one.
+    Slow(ConnId),
+}
 
 /// Something that could block.
 pub(crate) enum Job {
@@ -31,6 +40,8 @@ pub(crate) enum Job {
         worker: WorkerId,
         /// Where.
         pid: Pid,
+        /// Why.
+        occasion: Occasion,
     },
     /// See how much memory workers occupy.
     Measure(measuring::Order),
@@ -59,6 +70,8 @@ pub(crate) enum Outcome {
     Portrait {
         /// Which.
         worker: WorkerId,
+        /// Why it was looked at.
+        occasion: Occasion,
         /// Lines for people.
         portrait: Vec<String>,
     },
@@ -150,6 +163,6 @@ fn run(job: Job) -> Outcome {
         Job::ReadConfig(read) => Outcome::Config(read()),
         Job::Measure(order) => Outcome::Sizes { pool: order.pool, sizes: measuring::measure(&order) },
         Job::LookAt { worker, pid, listeners } => Outcome::Look { worker, seen: standing_by::look(pid, &listeners) },
-        Job::Portray { worker, pid } => Outcome::Portrait { worker, portrait: portrait::of(pid) },
+        Job::Portray { worker, pid, occasion } => Outcome::Portrait { worker, occasion, portrait: portrait::of(pid) },
     }
 }

@@ -89,6 +89,8 @@ pub(crate) struct Link {
     pub(crate) goodbye: Goodbye,
     /// What it was doing before it was aborted.
     pub(crate) portrait: Vec<String>,
+    /// Whether somebody is about to see what it does, because it is slow.
+    pub(crate) is_looked_at: bool,
     /// How it ended, once it is reaped; and what was taken out of its mailbox since.
     pub(crate) ended: Option<(Ended, Vec<ConnId>)>,
 }

@@ -1,6 +1,7 @@
 //! Makes listening sockets, and ends them without losing what waits in them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -136,8 +137,8 @@ pub(crate) enum Waiting {
 /// What accept4 said.
 #[derive(Debug)]
 pub(crate) enum Accept {
-    /// A connection, and over Unix who it is.
-    Connection(OwnedFd, Option<Peer>),
+    /// A connection, and whose it is.
+    Connection(OwnedFd, Caller),
     /// This one failed before we saw it; there may be others.
     TryNext,
     /// Nobody waits.
@@ -146,6 +147,36 @@ pub(crate) enum Accept {
     Ended,
     /// Descriptors or memory ran out; they wait in the kernel.
     Starved(Errno),
+}
+
+/// Whose connection it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A process of this machine, over Unix.
+    Local(Peer),
+    /// Somebody at an address, over TCP.
+    Remote(SocketAddr),
+    /// The kernel did not say.
+    Unknown,
+}
+
+impl Caller {
+    /// Over Unix, the process.
+    pub(crate) fn peer(self) -> Option<Peer> {
+        match self {
+            Caller::Local(peer) => Some(peer),
+            Caller::Remote(_) | Caller::Unknown => None,
+        }
+    }
+
+    /// For people.
+    pub(crate) fn shown(self) -> Option<String> {
+        match self {
+            Caller::Local(peer) => Some(format!("uid:{},pid:{}", peer.uid, peer.pid)),
+            Caller::Remote(address) => Some(address.to_string()),
+            Caller::Unknown => None,
+        }
+    }
 }
 
 impl Listener {
@@ -305,13 +336,13 @@ impl Listener {
 
     /// Takes one connection out of the kernel's queue; it is close-on-exec and blocking, as workers expect.
     pub(crate) fn accept(&self) -> Accept {
-        match ostler_shared::sys::socket::accept(self.socket.as_fd()).map_err(|error| errno_of(&error)) {
-            Ok(connection) => {
-                let peer = match self.family {
-                    Family::Unix => peer_of(&connection),
+        match ostler_shared::sys::socket::accept_from(self.socket.as_fd()).map_err(|error| errno_of(&error)) {
+            Ok((connection, address)) => {
+                let local = match self.family {
+                    Family::Unix => peer_of(&connection).map(Caller::Local),
                     Family::V4 | Family::V6 => None,
                 };
-                Accept::Connection(connection, peer)
+                Accept::Connection(connection, local.or(address.map(Caller::Remote)).unwrap_or(Caller::Unknown))
             }
             Err(Errno::EAGAIN) => Accept::Empty,
             // A Unix listener that was shut down and whose queue is empty (unix(7) says nothing; af_unix.c does).

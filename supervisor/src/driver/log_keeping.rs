@@ -110,6 +110,5 @@ impl Driver {
                 "cannot change the log: {error}; what is not changed goes on as before until ostler is restarted"
             );
         }
-        self.keep_visits();
     }
 }

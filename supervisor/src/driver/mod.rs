@@ -38,6 +38,7 @@ mod ready;
 mod rings;
 mod scene;
 mod signals;
+mod slowness;
 mod sources;
 mod spawn;
 mod standing_by;
@@ -45,6 +46,7 @@ mod start;
 mod store;
 mod sweep;
 mod templates;
+mod trace;
 mod unix_diag;
 mod unmodified;
 mod visits;
@@ -120,8 +122,7 @@ pub(crate) struct Driver {
     /// What a reload that is not complete has opened for the log.
     log_aside: Option<Aside>,
     reopenings: VecDeque<Reopening>,
-    /// Of whom the access log is to tell; `None` where there is none.
-    visits: Option<Visits>,
+    visits: Visits,
     pid_file: Option<PidFile>,
     limits: Inherited,
     /// What is preloaded into unmodified programs.

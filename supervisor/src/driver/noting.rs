@@ -37,6 +37,10 @@ impl Driver {
             Note::Stuck { worker, recalled } => {
                 report::stuck(worker, *recalled, self.last_sign_of(worker), self.experience_of(worker));
             }
+            Note::Slow { worker, conn, .. } => {
+                report::note(note, &self.epitaphs);
+                self.look_at_slow_one(worker, *conn);
+            }
             Note::Died { id, .. } => {
                 let remains = self.remains.remove(id).expect("a death that the driver reported");
                 let settings = Arc::clone(&remains.settings);

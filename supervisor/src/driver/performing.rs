@@ -20,6 +20,7 @@ use super::link::{Emptied, Link, Role};
 use super::listeners::errno_of;
 use super::parking::Parked;
 use super::sources::Source;
+use super::visits::From;
 use super::worker_notify::Notices;
 use super::{Driver, child, limits, spawn};
 use crate::{logging, report};
@@ -149,7 +150,7 @@ impl Driver {
         let mut conns = Vec::new();
         let emptied = link.recall(&mut self.parking, &mut conns);
         self.rings.returned(link.ring, conns.len());
-        self.visits_return(&conns);
+        self.visits_return(&conns, From::TheLiving);
         self.knock_again(worker);
         let Some(link) = self.workers.get(&worker) else { return };
         if emptied == Emptied::Starved {

@@ -241,6 +241,7 @@ impl Belongings {
             has_left: false,
             goodbye: Goodbye::None,
             portrait: Vec::new(),
+            is_looked_at: false,
             ended: None,
         });
         Unborn { name, ring, birth }

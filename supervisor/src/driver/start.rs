@@ -30,6 +30,7 @@ use super::rings::Rings;
 use super::signals::Signals;
 use super::sources::{Source, Sources};
 use super::templates::Nursery;
+use super::visits::Visits;
 use crate::control::place::{self, PlaceError};
 use crate::control::server::Server;
 use crate::deaths::Deaths;
@@ -126,7 +127,7 @@ impl Driver {
             log: setup.log,
             log_aside: None,
             reopenings: VecDeque::new(),
-            visits: None,
+            visits: Visits::default(),
             pid_file,
             limits,
             shim: setup.shim,
@@ -168,7 +169,6 @@ impl Driver {
             rings_with_news: Vec::new(),
             ended: None,
         };
-        driver.keep_visits();
         for action in first {
             driver.perform(action);
         }

@@ -183,6 +183,13 @@ fn word(level: Severity) -> &'static str {
 }
 
 /// Microseconds since 1970 as `2026-01-31T23:59:59.123456Z`.
+/// The time of day in UTC, to the millisecond.
+pub(crate) fn time_of_day(at_us: u64) -> String {
+    let (seconds, millis) = (at_us / 1_000_000, at_us / 1000 % 1000);
+    let second = seconds % 86_400;
+    format!("{:02}:{:02}:{:02}.{millis:03}", second / 3600, second / 60 % 60, second % 60)
+}
+
 struct Timestamp(u64);
 
 impl std::fmt::Display for Timestamp {

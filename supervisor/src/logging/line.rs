@@ -11,7 +11,7 @@ use tracing::{Event, Level};
 use crate::control::protocol::{Line, Origin, Severity, Stream, Value};
 
 /// The time as lines carry it: microseconds since 1970.
-pub(super) fn now_us() -> u64 {
+pub(crate) fn now_us() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -16,7 +16,6 @@ mod queue;
 pub(crate) mod tail;
 mod thread;
 
-use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,12 +30,13 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::control::protocol::{Line, Origin, Severity, Stream, Value};
+use crate::control::protocol::{Line, Stream};
 use outlet::Outlet;
 use queue::Pen;
 use tail::Tail;
 use thread::{Order, Report, Scribe};
 
+pub(crate) use line::now_us;
 pub(crate) use outlet::OpenError;
 pub(crate) use thread::{Told, Which};
 
@@ -187,10 +187,10 @@ impl Logging {
     }
 
     /// A connection has ended.
-    pub(crate) fn access(&self, fields: Vec<(Cow<'static, str>, Value)>) {
-        let Some(access) = &self.access else { return };
-        let (level, origin) = (Severity::Info, Origin::Access);
-        access.pen.write(Arc::new(Line { at_us: line::now_us(), level, origin, text: Vec::new(), fields }));
+    pub(crate) fn access(&self, line: Line) {
+        if let Some(access) = &self.access {
+            access.pen.write(Arc::new(line));
+        }
     }
 
     /// Opens the files anew that lines are written to.

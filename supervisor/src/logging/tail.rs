@@ -47,6 +47,8 @@ pub(crate) enum Topic {
     Pool(PoolName),
     /// The same of one slot.
     Slot(PoolName, SlotNo),
+    /// None of them: lines that are offered to this reader alone.
+    Offered,
 }
 
 impl Topic {
@@ -56,6 +58,7 @@ impl Topic {
         };
         match self {
             Topic::All => true,
+            Topic::Offered => false,
             Topic::Pool(pool) => {
                 let of_it = |text: &str| text.strip_prefix(pool.as_str()).is_some_and(|rest| rest.starts_with('/'));
                 about("worker", &of_it) || about("pool", &|text| text == pool.as_str())
@@ -140,6 +143,7 @@ impl Tail {
     /// Begins to read with the last `count` lines.
     pub(crate) fn begin(&mut self, number: u64, topic: Topic, count: usize, follow: Follow) {
         let kept = self.strands.iter().filter(|(strand, _)| match (strand, &topic) {
+            (_, Topic::Offered) => false,
             (Strand::Supervisor, _) | (_, Topic::All) => true,
             (Strand::Slot(of, _), Topic::Pool(pool)) => of == pool,
             (Strand::Slot(of, at), Topic::Slot(pool, slot)) => of == pool && at == slot,
@@ -151,9 +155,18 @@ impl Tail {
             found.extend(wanted.map(|(number, line)| (*number, Arc::clone(line))));
         }
         found.sort_unstable_by_key(|(number, _)| *number);
-        let lines: VecDeque<Arc<Line>> = found.into_iter().rev().take(count).rev().map(|(_, line)| line).collect();
-        let bytes = lines.iter().map(|line| size(line)).sum();
-        self.readers.insert(number, Reader { topic, follow, lines, bytes, missed: 0 });
+        let lines = found.into_iter().rev().take(count).rev().map(|(_, line)| line).collect();
+        self.readers.insert(number, Reader::new(topic, lines, follow));
+    }
+
+    /// Begins to read these, and what is offered.
+    pub(crate) fn begin_with(&mut self, number: u64, lines: Vec<Arc<Line>>, follow: Follow) {
+        self.readers.insert(number, Reader::new(Topic::Offered, lines.into(), follow));
+    }
+
+    /// Gives a line to a reader.
+    pub(crate) fn offer(&mut self, number: u64, line: &Arc<Line>) {
+        self.readers.get_mut(&number).into_iter().for_each(|reader| reader.add(line));
     }
 
     /// What a reader gets next, and whether it follows.
@@ -187,6 +200,11 @@ impl Kept {
 }
 
 impl Reader {
+    fn new(topic: Topic, lines: VecDeque<Arc<Line>>, follow: Follow) -> Reader {
+        let bytes = lines.iter().map(|line| size(line)).sum();
+        Reader { topic, follow, lines, bytes, missed: 0 }
+    }
+
     fn add(&mut self, line: &Arc<Line>) {
         match self.follow {
             Follow::No => return,

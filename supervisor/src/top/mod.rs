@@ -25,7 +25,7 @@ mod source;
 mod stage;
 mod state;
 mod view;
-mod words;
+pub(crate) mod words;
 
 use std::io;
 use std::path::PathBuf;

@@ -4,7 +4,7 @@
 pub(super) const UNKNOWN: &str = "-";
 
 /// A length of time in at most five columns: `850µs`, `1.2ms`, `40ms`, `1.5s`, `42s`, `12m`, `3h`, `20d`.
-pub(super) fn length(ns: u64) -> String {
+pub(crate) fn length(ns: u64) -> String {
     let tenths = |unit_ns: u64| format!("{}.{}", ns / unit_ns, ns % unit_ns * 10 / unit_ns);
     match ns {
         0 => "0".to_owned(),

@@ -1,15 +1,8 @@
 //! `ostler logs`: what it shows, who may read, and who is too slow.
 
-use std::io::Read;
-use std::os::fd::AsFd;
-use std::process::{Child, ChildStdout, Stdio};
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use ostler_tests::Ostler;
-use ostler_tests::bounded::exit_code;
-use ostler_tests::deadline::{SOON, wait_for, wait_until};
+use ostler_tests::deadline::{SOON, wait_until};
+use ostler_tests::follower::Follower;
 use ostler_tests::http::get_once;
 
 use crate::house::{accepting_after, lines, logs, message, printing};
@@ -22,72 +15,6 @@ workers = 2
 listen = ["unix:api.sock"]
 workers = 1
 "#;
-
-/// A client that follows.
-struct Follower {
-    child: Child,
-    output: ChildStdout,
-    unread: Vec<u8>,
-}
-
-impl Follower {
-    fn start(ostler: &Ostler, args: &[&str]) -> Follower {
-        let mut command = ostler.client().prepare(&[&["logs", "-f"], args].concat());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("ostler");
-        let output = child.stdout.take().expect("piped");
-        Follower { child, output, unread: Vec::new() }
-    }
-
-    /// The next line.
-    fn line(&mut self) -> String {
-        loop {
-            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.unread.drain(..=end).collect();
-                return String::from_utf8(line).expect("text");
-            }
-            let timeout = PollTimeout::try_from(SOON).expect("it fits");
-            let ready = poll(&mut [PollFd::new(self.output.as_fd(), PollFlags::POLLIN)], timeout).expect("a pipe");
-            assert!(ready > 0, "no line within {SOON:?}");
-            let mut chunk = [0; 64 * 1024];
-            let count = self.output.read(&mut chunk).expect("readable");
-            assert!(count > 0, "it ended");
-            self.unread.extend_from_slice(&chunk[..count]);
-        }
-    }
-
-    /// Reads until there is a line with this text.
-    fn wait(&mut self, text: &str) -> String {
-        loop {
-            let line = self.line();
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-
-    /// Ends it like Ctrl-C; its exit code, and what it said on standard error.
-    fn interrupt(mut self) -> (i32, String) {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).expect("fits")), Signal::SIGINT).expect("it runs");
-        self.end()
-    }
-
-    fn end(&mut self) -> (i32, String) {
-        let mut rest = Vec::new();
-        self.output.read_to_end(&mut rest).expect("readable");
-        let code = wait_for(SOON, "its end", || self.child.try_wait().expect("our child").map(exit_code));
-        let mut said = String::new();
-        self.child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
-        (code, said)
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        let _ended_already = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
 
 #[test]
 fn the_log_of_everything_a_pool_or_a_slot_is_shown_wherever_it_goes() {
@@ -120,7 +47,7 @@ fn the_log_of_everything_a_pool_or_a_slot_is_shown_wherever_it_goes() {
 #[test]
 fn who_follows_sees_what_comes_and_leaves_cleanly_at_ctrl_c() {
     let mut ostler = Ostler::builder().config(TWO).start();
-    let mut follower = Follower::start(&ostler, &["web"]);
+    let mut follower = Follower::start(&ostler, &["logs", "-f", "web"]);
     follower.wait("ready worker=web/");
     assert_eq!(ostler.command(&["scale", "api", "+1"]).code, 0);
     assert_eq!(ostler.command(&["scale", "web", "+1"]).code, 0);
@@ -134,7 +61,7 @@ fn who_follows_sees_what_comes_and_leaves_cleanly_at_ctrl_c() {
 #[test]
 fn who_follows_hears_of_the_end() {
     let mut ostler = Ostler::builder().config(TWO).start();
-    let mut follower = Follower::start(&ostler, &["--json"]);
+    let mut follower = Follower::start(&ostler, &["logs", "-f", "--json"]);
     let first: serde_json::Value = serde_json::from_str(&follower.wait("\"ready\"")).expect("JSON");
     assert_eq!(first["level"], "INFO");
     ostler.stop_clean();
@@ -152,7 +79,7 @@ fn a_follower_that_does_not_read_loses_lines_and_is_told_how_many() {
         printing(&accepting_after(flood))
     );
     let mut ostler = Ostler::builder().config(config).start();
-    let mut follower = Follower::start(&ostler, &["--json", "loud"]);
+    let mut follower = Follower::start(&ostler, &["logs", "-f", "--json", "loud"]);
     let first = follower.wait("\"worker\":\"loud/0.1\"");
     let last_told = |lines: &[serde_json::Value]| {
         lines.iter().rev().find_map(|line| message(line).split(' ').next()?.parse::<u64>().ok()).unwrap_or(0)
@@ -174,10 +101,10 @@ fn a_follower_that_does_not_read_loses_lines_and_is_told_how_many() {
 #[test]
 fn only_so_many_read_at_a_time_and_the_others_hear_why() {
     let mut ostler = Ostler::builder().config(TWO).start();
-    let mut followers: Vec<Follower> = (0..16).map(|_| Follower::start(&ostler, &[])).collect();
+    let mut followers: Vec<Follower> = (0..16).map(|_| Follower::start(&ostler, &["logs", "-f"])).collect();
     followers.iter_mut().for_each(|follower| drop(follower.wait("ready")));
     let refused = ostler.command(&["logs"]);
-    assert!(refused.code == 1 && refused.stderr.contains("16 clients read the log already"), "{refused:?}");
+    assert!(refused.code == 1 && refused.stderr.contains("16 clients read the log or a trace already"), "{refused:?}");
     assert_eq!(ostler.status().pools.len(), 2, "whoever asks something else finds a place");
     drop(followers.pop());
     wait_until(SOON, "a place is free again", || ostler.command(&["logs"]).code == 0);
