@@ -12,11 +12,13 @@ use crate::control::client::Answers;
 use crate::control::protocol::{Follow, Line, Request, Response};
 use crate::exit::ExitCode;
 
-/// Puts a request that is answered by lines, and gives them to `print` as they come.
+/// Puts a request that is answered by lines, and gives them to `print` as they come. `missing` says what it means that some are
+/// not there, behind their number.
 pub(super) fn read_lines(
     place: Place,
     request: &Request,
     follow: Follow,
+    missing: &str,
     print: impl FnMut(&[Line]) -> io::Result<()>,
 ) -> ExitCode {
     let answers = match whereabouts(place).ask(request) {
@@ -24,7 +26,7 @@ pub(super) fn read_lines(
         Err(error) => return explain(&error),
     };
     match interruption(&answers) {
-        Ok(interrupted) => read(answers, follow, &interrupted, print),
+        Ok(interrupted) => read(answers, follow, missing, &interrupted, print),
         Err(why) => say::failed(&why),
     }
 }
@@ -47,6 +49,7 @@ fn interruption(answers: &Answers) -> Result<Arc<AtomicBool>, String> {
 fn read(
     mut answers: Answers,
     follow: Follow,
+    missing: &str,
     interrupted: &AtomicBool,
     mut print: impl FnMut(&[Line]) -> io::Result<()>,
 ) -> ExitCode {
@@ -58,7 +61,7 @@ fn read(
         let printed = match response {
             Ok(Response::Lines(lines)) => print(&lines),
             Ok(Response::Missed(count)) => {
-                say::complain(&format!("{count} lines are missing here: they came faster than they were read"));
+                say::complain(&format!("{count} {missing}"));
                 Ok(())
             }
             Ok(Response::Done { text, exit }) if exit == ExitCode::Done as u8 => {

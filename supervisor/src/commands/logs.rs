@@ -15,7 +15,9 @@ pub(crate) fn logs(place: Place, target: Option<Target>, lines: u32, follow: Fol
         None => (None, None),
     };
     let look = look(show);
-    read_lines(place, &Request::Logs { pool, slot, lines, follow }, follow, |lines| print(lines, look))
+    let request = Request::Logs { pool, slot, lines, follow };
+    let missing = "lines are missing here: they came faster than they were read";
+    read_lines(place, &request, follow, missing, |lines| print(lines, look))
 }
 
 fn look(show: Show) -> Look {

@@ -9,7 +9,7 @@ use super::lines::{read_lines, write_out};
 use super::logs;
 use super::terminal::{Canvas, Tone};
 use crate::cli::Place;
-use crate::control::protocol::{Follow, Line, Request, Value, Which};
+use crate::control::protocol::{Follow, Line, Request, TRACED_PER_SECOND, Value, Which};
 use crate::exit::ExitCode;
 use crate::logging::format::{Look, time_of_day};
 use crate::top::words::length;
@@ -31,7 +31,11 @@ pub(crate) fn trace(place: Place, wanted: Wanted, show: Show) -> ExitCode {
     let request = Request::Trace { pool: pool.map(|pool| pool.to_string()), slow_us, which, lines, follow };
     let canvas = Canvas::of_stdout();
     let mut has_heading = false;
-    read_lines(place, &request, follow, |lines| match show {
+    let missing = format!(
+        "connections are left out here: at most {TRACED_PER_SECOND} per second are shown, or as many as are read; \
+         --errors and --slow leave out the usual ones"
+    );
+    read_lines(place, &request, follow, &missing, |lines| match show {
         Show::Json => logs::print(lines, Look::Json),
         Show::Text => {
             let mut out = String::new();

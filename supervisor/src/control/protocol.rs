@@ -49,6 +49,9 @@ pub(crate) enum Request {
     Trace { pool: Option<String>, slow_us: u64, which: Which, lines: u32, follow: Follow },
 }
 
+/// How many connections that end a client of [`Request::Trace`] hears of per second.
+pub(crate) const TRACED_PER_SECOND: u64 = 1000;
+
 /// Which connections a client wants to hear of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Which {

@@ -241,6 +241,7 @@ impl Driver {
         let now = self.now();
         self.resume_paused(now);
         self.tell_of_floods(now);
+        self.tell_what_was_left_out(now);
         self.end_reopenings();
         self.drop_overdue_clients(now);
         self.farewells.close_overdue(now, &self.sources);
@@ -298,6 +299,7 @@ impl Driver {
             paused,
             sitting,
             self.floods.front().map(|(at, _)| *at),
+            self.left_out_deadline(),
             self.reopening_deadline(),
             self.goodbyes.first().map(|(at, _)| *at),
             self.owners.next_deadline(),

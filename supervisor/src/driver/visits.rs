@@ -22,6 +22,7 @@ use super::Driver;
 use super::doors::Place;
 use super::link::Link;
 use super::listeners::Caller;
+use super::trace::Tracer;
 use crate::control::protocol::Line;
 use ended::End;
 pub(super) use ended::Ended;
@@ -56,7 +57,7 @@ pub(super) struct Visits {
     open: HashMap<ConnId, Visit>,
     ended: Recorder,
     /// Clients that want to hear of those that end, and of which.
-    pub(super) tracers: BTreeMap<u64, Filter>,
+    pub(super) tracers: BTreeMap<u64, Tracer>,
 }
 
 impl Visits {

@@ -169,6 +169,11 @@ impl Tail {
         self.readers.get_mut(&number).into_iter().for_each(|reader| reader.add(line));
     }
 
+    /// Says to a reader that so many lines were not offered to it.
+    pub(crate) fn skip(&mut self, number: u64, count: u64) {
+        self.readers.get_mut(&number).into_iter().for_each(|reader| reader.missed += count);
+    }
+
     /// What a reader gets next, and whether it follows.
     pub(crate) fn portion(&mut self, number: u64) -> (Portion, Follow) {
         let reader = self.readers.get_mut(&number);

@@ -175,6 +175,22 @@ impl Ended {
 }
 
 #[cfg(test)]
+impl Ended {
+    /// One that was turned away.
+    pub(in crate::driver) fn shed_for_a_test(conn: ConnId) -> Ended {
+        let visit = Visit {
+            place: None,
+            caller: crate::driver::listeners::Caller::Unknown,
+            accepted_at_ns: 1000,
+            handed: None,
+            recalled: 0,
+            redelivered: 0,
+        };
+        Ended::new(conn, visit, None, End::Shed(Shed::QueueFull), 2000)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
