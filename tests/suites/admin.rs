@@ -21,6 +21,8 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 /// `HEAD_WITHIN` of the server, and some slack.
 const HEAD_WITHIN: Duration = Duration::from_secs(5 + 15);
 const POOL: &str = "[pool.web]\nlisten = [\"unix:web.sock\"]\nworkers = 2\nconcurrency = 1\nqueue.limit = 3\n";
+/// For many connections in a short time.
+const FAST_POOL: &str = "[pool.web]\nlisten = [\"unix:web.sock\"]\nworkers = 2\nconcurrency = 8\n[pool.web.start]\nfailures = 100\nbackoff = [\"10ms\", \"10ms\"]\n";
 const ADMIN: &str = "[admin]\nlisten = \"unix:admin.sock\"\n";
 
 fn start() -> Ostler {
@@ -81,40 +83,81 @@ fn read_all(stream: &mut Stream) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// `accepted = done + lost + shed + waiting + claimed`.
+fn assert_balanced(metrics: &BTreeMap<String, f64>) {
+    let of = |name: &str| series(metrics, &format!("ostler_connections_{name}"), "");
+    let shed: f64 = metrics
+        .iter()
+        .filter(|(key, _)| key.starts_with("ostler_connections_shed_total") && key.contains("\"pool\": \"web\""))
+        .map(|(_, count)| count)
+        .sum();
+    let places = of("done_total") + of("lost_total") + shed + of("waiting") + of("claimed");
+    assert_eq!(of("accepted_total"), places, "{metrics:#?}");
+}
+
 #[test]
-fn counters_agree_with_what_clients_count_and_books_balance() {
-    let mut ostler = start();
-    let tally = Load::on(&ostler.unix("web.sock")).clients(4).requests_each(50).run();
+fn counters_agree_with_a_client_that_counts_a_hundred_thousand_connections() {
+    const CLIENTS: u32 = 16;
+    const EACH: u32 = 6250;
+    let mut ostler = Ostler::builder().config(format!("{ADMIN}{FAST_POOL}")).start();
+    let tally = Load::on(&ostler.unix("web.sock")).clients(CLIENTS as usize).requests_each(EACH.into()).run();
     tally.assert_no_failure();
+    let count = f64::from(CLIENTS * EACH);
+    assert_eq!((tally.served, tally.connects), (100_000, 100_000));
     let metrics = wait_for(SOON, "all is published", || {
         let metrics = parsed(&text(&ostler, "/metrics"));
-        (series(&metrics, "ostler_connections_done_total", "") >= 200.0).then_some(metrics)
+        (series(&metrics, "ostler_connections_done_total", "") >= count).then_some(metrics)
     });
     for (name, count) in [
-        ("ostler_connections_accepted_total", 200.0),
-        ("ostler_connections_done_total", 200.0),
+        ("ostler_connections_accepted_total", count),
+        ("ostler_connections_done_total", count),
         ("ostler_connections_lost_total", 0.0),
         ("ostler_connections_waiting", 0.0),
         ("ostler_connections_claimed", 0.0),
-        ("ostler_service_seconds_count", 200.0),
+        ("ostler_service_seconds_count", count),
     ] {
         assert_eq!(series(&metrics, name, ""), count, "{name}");
     }
+    assert_balanced(&metrics);
     // A wait is counted at each handoff, and a worker that stands for a moment makes more of them.
     let handed = series(&metrics, "ostler_connections_handed_total", "");
     assert_eq!(series(&metrics, "ostler_waiting_seconds_count", ""), handed);
     let came_back =
         ["recalled", "redelivered"].map(|how| series(&metrics, &format!("ostler_connections_{how}_total"), ""));
-    assert_eq!(handed, 200.0 + came_back.iter().sum::<f64>());
-    assert_eq!(series(&metrics, "ostler_service_seconds_bucket", "\"le\": \"+Inf\", "), 200.0);
-    send(pids_of(&ostler, "web")[0], Signal::SIGKILL);
-    wait_for(SOON, "the death is counted", || {
-        let metrics = parsed(&text(&ostler, "/metrics"));
-        let key = "ostler_worker_deaths_total{\"pool\": \"web\", \"reason\": \"signal\"}";
-        (metrics.get(key) == Some(&1.0)).then_some(())
-    });
-    ostler.wait_status("both are back", |status| (status.pool("web").ready().len() == 2).then_some(()));
+    assert_eq!(handed, count + came_back.iter().sum::<f64>());
+    assert_eq!(series(&metrics, "ostler_service_seconds_bucket", "\"le\": \"+Inf\", "), count);
     ostler.stop_clean();
+}
+
+#[test]
+fn counters_balance_at_every_instant_while_workers_are_killed_and_agree_with_the_client_afterwards() {
+    let mut ostler = Ostler::builder().config(format!("{ADMIN}{FAST_POOL}")).start();
+    let load = Load::on(&ostler.unix("web.sock")).clients(8).start();
+    for kills in 1..=10 {
+        load.wait_for_more(200);
+        let victim = pids_of(&ostler, "web")[0];
+        send(victim, Signal::SIGKILL);
+        wait_for(SOON, "the death is counted", || {
+            let metrics = parsed(&text(&ostler, "/metrics"));
+            assert_balanced(&metrics);
+            let key = "ostler_worker_deaths_total{\"pool\": \"web\", \"reason\": \"signal\"}";
+            (metrics.get(key) == Some(&f64::from(kills))).then_some(())
+        });
+        ostler.wait_status("it is replaced", |status| (!status.pool("web").pids().contains(&victim)).then_some(()));
+    }
+    let tally = load.stop();
+    let metrics = wait_for(SOON, "nothing is under way", || {
+        let metrics = parsed(&text(&ostler, "/metrics"));
+        let of = |name: &str| series(&metrics, name, "");
+        let idle = of("ostler_connections_waiting") == 0.0 && of("ostler_connections_claimed") == 0.0;
+        (idle && of("ostler_connections_accepted_total") == f64::from(u32::try_from(tally.connects).ok()?))
+            .then_some(metrics)
+    });
+    assert_balanced(&metrics);
+    let lost = series(&metrics, "ostler_connections_lost_total", "");
+    // One that was answered may be lost all the same, when its worker died before it could say so.
+    assert!(f64::from(u32::try_from(tally.failed()).expect("few")) <= lost, "{tally:?} {lost}");
+    ostler.stop();
 }
 
 #[test]
