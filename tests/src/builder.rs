@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ pub enum Control {
 #[derive(Debug)]
 pub struct Builder {
     scratch: Scratch,
+    program: PathBuf,
     config: Option<String>,
     args: Vec<String>,
     command: Vec<String>,
@@ -50,6 +51,7 @@ impl Builder {
     pub fn new(scratch: &Scratch) -> Builder {
         Builder {
             scratch: scratch.clone(),
+            program: place::ostler(),
             config: None,
             args: Vec::new(),
             command: Vec::new(),
@@ -58,6 +60,13 @@ impl Builder {
             ready_within: SOON,
             prologue: String::new(),
         }
+    }
+
+    /// Another `ostler` than the one that was built along.
+    #[must_use]
+    pub fn program(mut self, path: &Path) -> Builder {
+        path.clone_into(&mut self.program);
+        self
     }
 
     /// Writes this configuration and starts with `-c`.
@@ -155,7 +164,7 @@ impl Builder {
         let (ready, ready_for_it) = nix::unistd::pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(LAUNCH.replace("PROLOGUE", &self.prologue)).arg("sh");
-        command.arg(place::ostler()).args(["run", "--ready-fd", READY_FD]);
+        command.arg(&self.program).args(["run", "--ready-fd", READY_FD]);
         if let Some(config) = &self.config {
             command.arg("-c").arg(self.scratch.write(&format!("ostler-{number}.toml"), config));
         }
