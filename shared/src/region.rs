@@ -53,6 +53,7 @@ mod in_region {
     pub(super) const KEEPING: usize = 4;
     pub(super) const ACCEPTED: usize = 5;
     pub(super) const UNRECORDED: usize = 6;
+    pub(super) const STACKS: usize = 7;
     pub(super) const PUBLISHED: usize = LINE;
     pub(super) const RECORDS: usize = 2 * LINE;
 }
@@ -65,7 +66,7 @@ const _: () = {
             && in_gauges::CONSUMED.is_multiple_of(LINE)
             && in_gauges::GATE.is_multiple_of(LINE)
     );
-    assert!(in_region::UNRECORDED < in_region::PUBLISHED && in_region::PUBLISHED.is_multiple_of(LINE));
+    assert!(in_region::STACKS < in_region::PUBLISHED && in_region::PUBLISHED.is_multiple_of(LINE));
     assert!(in_region::PUBLISHED < in_region::RECORDS && in_region::RECORDS.is_multiple_of(LINE));
     assert!(LINE * size_of::<u64>() == 128);
     // Two records share a line at most, and none straddles two.
@@ -219,6 +220,14 @@ impl SupervisorSide {
     /// What the worker says of its connections, in no order.
     pub fn marks(&self) -> impl Iterator<Item = (ConnId, Sign)> {
         self.marks.read_all(&self.region)
+    }
+
+    /// The signal at which the worker prints what each of its threads is doing, if it has one for that. A claim (I6), which is believed
+    /// of signals that mean nothing by themselves: any other could be meant to hurt a worker's own descendants.
+    #[must_use]
+    pub fn stacks(&self) -> Option<i32> {
+        let signal = i32::try_from(self.region.load(in_region::STACKS, Ordering::Relaxed)).ok()?;
+        (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&signal).then_some(signal)
     }
 
     /// What a worker that accepts for itself says of that. Read it after the records: then no end comes before its beginning.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ostler_tests::deadline::{SOON, alone, every, long_run, wait_until};
+use ostler_tests::deadline::{SOON, alone, every, long_run, wait_for, wait_until};
 use ostler_tests::dice::Dice;
 use ostler_tests::http::{Connection, Keep, get_once};
 use ostler_tests::load::Load;
@@ -287,6 +287,25 @@ fn an_overdue_request_ends_its_worker_and_a_client_that_takes_its_time_does_not(
         assert_eq!(ostler.log().matches("is at one request").count(), 1, "{}", ostler.log());
         ostler.stop_clean();
     }
+}
+
+#[test]
+fn a_slow_worker_says_where_it_is_and_says_it_again_as_its_last_words() {
+    let watchdog = "watchdog = { request = \"1s\", slow = \"200ms\" }\ndrain = { kill_after = \"1s\" }";
+    let mut ostler = start_with(PULL, 1, watchdog);
+    let mut client = open(&ostler);
+    client.ask("/sleep/60000", Keep::Once).expect("ask");
+    ostler.wait_log(&["slow: what the worker is doing"]);
+    ostler.wait_log(&["hello.py", "in serve", "worker=web/0.1"]);
+    assert!(client.answer().is_err());
+    let deaths: serde_json::Value = wait_for(SOON, "it is dead", || {
+        let deaths = serde_json::from_str(&ostler.command(&["deaths", "--json"]).stdout).ok()?;
+        Some(deaths).filter(|deaths: &serde_json::Value| deaths["deaths"].as_array().is_some_and(|all| !all.is_empty()))
+    });
+    let words = deaths["deaths"][0]["last_words"].to_string();
+    assert!(words.contains("Current thread") && words.contains("in serve"), "{deaths:#}");
+    assert_eq!(ostler.wait_idle(1).lost, 1);
+    ostler.stop_clean();
 }
 
 #[test]

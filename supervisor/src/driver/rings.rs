@@ -247,6 +247,15 @@ impl Rings {
         side.into_iter().flat_map(SupervisorSide::marks)
     }
 
+    /// The signal at which a worker prints its stacks.
+    pub(crate) fn stacks(&self, no: RingNo) -> Option<i32> {
+        let ring = self.ring(no);
+        match (&ring.side, ring.trust) {
+            (Side::Library(side), Trust::Given) => side.stacks(),
+            (Side::Library(_), Trust::Gone) | (Side::Unmodified(_), _) => None,
+        }
+    }
+
     pub(crate) fn keeping(&self, no: RingNo) -> Keeping {
         match &self.ring(no).side {
             Side::Library(side) => side.keeping(),

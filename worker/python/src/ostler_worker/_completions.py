@@ -2,7 +2,7 @@
 
     gauges (supervisor writes)              region (this worker writes)
     0   layout, capacity of the ring        0   heartbeat, capacity, held, beats, keeping
-    16  consumed, waiting                   5   accepted, unrecorded
+    16  consumed, waiting                   5   accepted, unrecorded, stacks
     32  gate, pressure                      16  published
                                             32… completion records, then marks
 
@@ -43,6 +43,7 @@ _BEATS: Final = 3
 _KEEPING: Final = 4
 _ACCEPTED: Final = 5
 _UNRECORDED: Final = 6
+_STACKS: Final = 7
 _PUBLISHED: Final = 16
 _RECORDS: Final = 32
 
@@ -183,6 +184,10 @@ class Completions:
         self._unrecorded += 1
         self._fence()  # who reads this count reads that of what was accepted
         self._region[_UNRECORDED] = self._unrecorded
+
+    def print_stacks_at(self, signal: int) -> None:
+        """Says at which signal this worker prints what it is doing."""
+        self._region[_STACKS] = signal
 
     def keep_marks(self) -> None:
         """Says that this worker keeps marks. Before the first one."""

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, AsyncIterator, Awaitable, Callable, Iterator, Optional, Union
 
-from . import _control, _signals, _watch
+from . import _control, _signals, _stacks, _watch
 from ._accept import Accepts
 from ._claim import Claims, Received, Word
 from ._completions import BadRegion, Completions, WhenFull
@@ -56,6 +56,9 @@ def connect() -> Worker:
     sockets = [take_listener(fd) for fd in range(MAILBOX_FD, MAILBOX_FD + place.listeners)]
     control = _control.Control(take_channel(place.control, "control channel"))
     completions = _share_memory(place)
+    stacks = _stacks.install()
+    if stacks is not None:
+        completions.print_stacks_at(stacks)
     told, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     _signals.install(tell)
     try:
