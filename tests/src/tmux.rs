@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::bounded::{self, Output};
 use crate::builder::clean_environment;
 use crate::deadline::{SOON, try_for, wait_for};
@@ -14,8 +17,9 @@ use crate::place;
 const TMUX_LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs the program between two looks at the modes of the terminal, says how it ended, and keeps the terminal open. The
-/// shell itself outlives Ctrl-C and TERM, which are the program's.
-const SHOW: &str = r#"trap : INT TERM; stty -g > before; "$@"; echo "ended with $?"; stty -g > after; exec cat"#;
+/// shell itself outlives Ctrl-C and TERM, which are the program's, and HUP, so that nobody tells the program when the terminal goes.
+const SHOW: &str =
+    r#"trap : INT TERM; trap "" HUP; stty -g > before; "$@"; echo "ended with $?"; stty -g > after; exec cat"#;
 
 /// One terminal with one program in it. Dropping it ends both.
 #[derive(Debug)]
@@ -104,6 +108,15 @@ impl Terminal {
     pub fn resize(&self, width: u16, height: u16) {
         let output = self.tmux(&["resize-window", "-x", &width.to_string(), "-y", &height.to_string()]);
         assert_eq!(output.code, 0, "{output:?}");
+    }
+
+    /// Takes the terminal away, as a connection that breaks does.
+    ///
+    /// # Panics
+    /// When there is no terminal any more.
+    pub fn hang_up(&self) {
+        let server = self.tmux(&["display-message", "-p", "#{pid}"]).stdout.trim().parse().expect("a pid");
+        kill(Pid::from_raw(server), Signal::SIGKILL).expect("our own");
     }
 
     /// The process that reads the keys.

@@ -4,11 +4,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ostler_tests::builder::{Builder, Control};
 use ostler_tests::client::Client;
-use ostler_tests::deadline::SOON;
+use ostler_tests::deadline::{SOON, wait_for};
 use ostler_tests::http::{Connection, Keep};
 use ostler_tests::status::PoolState;
 use ostler_tests::tmux::{Modes, Terminal};
-use ostler_tests::{Ostler, Scratch};
+use ostler_tests::{Ostler, Scratch, procs};
 
 const CONFIG: &str = r#"
 [pool.web]
@@ -215,6 +215,17 @@ fn however_it_ends_the_terminal_is_as_it_was() {
         send(top.program(), signal);
         assert_eq!(top.ended(), (0, CLEAN), "{signal}");
     }
+    ostler.stop_clean();
+}
+
+#[test]
+fn it_is_gone_when_its_terminal_is() {
+    let mut ostler = start();
+    let top = top_of(&ostler, 80, 24);
+    top.wait_line(&["web/0.1", "ready"]);
+    let program = top.program();
+    top.hang_up();
+    wait_for(SOON, "it has ended", || (!procs::alive(program)).then_some(()));
     ostler.stop_clean();
 }
 

@@ -28,12 +28,15 @@ mod view;
 pub(crate) mod words;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossterm::event::{self, Event, KeyEventKind};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::exit::ExitCode;
 use errands::Errands;
@@ -70,18 +73,36 @@ pub(crate) fn run(control: PathBuf) -> Result<(), TopError> {
     // Keys come as keys, Ctrl-C too. This is for signals from elsewhere: TERM, and HUP when the terminal goes.
     let ended = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&ended);
-    let handler = move || {
-        flag.store(true, Ordering::Relaxed);
-        // crossterm goes on reading from a terminal that has hung up, and never comes back.
-        std::thread::sleep(LEAVE_WITHIN);
-        let _restored = ratatui::try_restore();
-        std::process::exit(i32::from(ExitCode::Failed as u8));
-    };
-    ctrlc::set_handler(handler).map_err(TopError::Signals)?;
+    ctrlc::set_handler(move || leave_soon(&flag)).map_err(TopError::Signals)?;
+    let flag = Arc::clone(&ended);
+    let named = std::thread::Builder::new().name("terminal".to_owned());
+    named.spawn(move || leave_at_hang_up(&flag)).map_err(TopError::Terminal)?;
     let mut stage = Stage::enter().map_err(TopError::Terminal)?;
     let watched = watch(control, &mut stage, &ended);
     let left = stage.leave();
     watched.and(left).map_err(TopError::Terminal)
+}
+
+/// Asks the loop to leave, and leaves without it when it does not: crossterm goes on reading from a terminal that has hung up, and never
+/// comes back.
+fn leave_soon(ended: &AtomicBool) {
+    ended.store(true, Ordering::Relaxed);
+    std::thread::sleep(LEAVE_WITHIN);
+    let _restored = ratatui::try_restore();
+    std::process::exit(i32::from(ExitCode::Failed as u8));
+}
+
+/// Waits until the terminal has hung up. Who has been started by something that ignores HUP is not told otherwise.
+fn leave_at_hang_up(ended: &AtomicBool) {
+    let stdin = io::stdin();
+    loop {
+        let mut terminal = [PollFd::new(stdin.as_fd(), PollFlags::empty())];
+        match poll(&mut terminal, PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            // Nothing else was asked for: it has hung up, or nothing is known of it any more.
+            Ok(_) | Err(_) => return leave_soon(ended),
+        }
+    }
 }
 
 /// Looks, draws, and waits for a key, a change of size or the time to look again.
