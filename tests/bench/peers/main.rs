@@ -62,7 +62,7 @@ const FAMILIES: [Family; 2] = [
             Side::UwsgiChain,
         ],
     },
-    Family { name: "node", sides: &[Side::NodeAccept, Side::NodePassing, Side::NodeShared] },
+    Family { name: "node", sides: &[Side::NodeAccept, Side::NodeListen, Side::NodePassing, Side::NodeShared] },
 ];
 
 fn main() {

@@ -37,6 +37,8 @@ pub(crate) enum Side {
     UwsgiChain,
     /// Node's http, unmodified, under ostler.
     NodeAccept,
+    /// The same, accepting for itself.
+    NodeListen,
     /// Node's cluster, whose primary passes connections.
     NodePassing,
     /// Node's cluster, whose workers share the listener.
@@ -49,7 +51,7 @@ impl Side {
         match self {
             Side::Ostler | Side::OstlerPrefetch | Side::OstlerListen | Side::GunicornSync => Side::Ostler,
             Side::OstlerThreads | Side::GunicornThreads | Side::Uwsgi | Side::UwsgiChain => Side::OstlerThreads,
-            Side::NodeAccept | Side::NodePassing | Side::NodeShared => Side::NodeAccept,
+            Side::NodeAccept | Side::NodeListen | Side::NodePassing | Side::NodeShared => Side::NodeAccept,
         }
     }
 
@@ -76,6 +78,7 @@ impl fmt::Display for Side {
             Side::Uwsgi => "uWSGI, threads",
             Side::UwsgiChain => "uWSGI, chain reload",
             Side::NodeAccept => "ostler, Node in accept",
+            Side::NodeListen => "ostler, Node in listen",
             Side::NodePassing => "Node cluster, passing",
             Side::NodeShared => "Node cluster, shared",
         })
@@ -212,6 +215,7 @@ fn ostler_pool(side: Side, plan: Plan) -> Option<String> {
         Side::OstlerListen => (wsgi, "concurrency = 1\nhandoff = \"listen\"".to_owned()),
         Side::OstlerThreads => (wsgi, format!("concurrency = {}", plan.threads)),
         Side::NodeAccept => (words(&["node", "app.js"]), "handoff = \"accept\"".to_owned()),
+        Side::NodeListen => (words(&["node", "app.js"]), "handoff = \"listen\"".to_owned()),
         Side::GunicornSync
         | Side::GunicornThreads
         | Side::Uwsgi
@@ -222,7 +226,8 @@ fn ostler_pool(side: Side, plan: Plan) -> Option<String> {
     let workers = plan.workers;
     let directory = directory();
     // The default queue.timeout would turn a long wait into a failure that the peers don't know.
-    let queue = if side == Side::OstlerListen { "" } else { "queue = { timeout = \"60s\" }" };
+    let queue =
+        if matches!(side, Side::OstlerListen | Side::NodeListen) { "" } else { "queue = { timeout = \"60s\" }" };
     Some(format!("command = {command}\nworkers = {workers}\n{more}\n{queue}\nprocess = {{ cwd = {directory:?} }}\n"))
 }
 
@@ -254,7 +259,12 @@ fn start_peer(side: Side, plan: Plan, scratch: &Scratch, socket: &Path) -> Serve
             command.args(["cluster.js", &workers]).env("NODE_CLUSTER_SCHED_POLICY", policy).env("PEER_SOCKET", path);
             command
         }
-        Side::Ostler | Side::OstlerPrefetch | Side::OstlerListen | Side::OstlerThreads | Side::NodeAccept => {
+        Side::Ostler
+        | Side::OstlerPrefetch
+        | Side::OstlerListen
+        | Side::OstlerThreads
+        | Side::NodeAccept
+        | Side::NodeListen => {
             unreachable!("ostler's own")
         }
     };
