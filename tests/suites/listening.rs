@@ -362,6 +362,25 @@ fn a_reload_to_another_mode_is_refused() {
 }
 
 #[test]
+fn a_pool_that_a_reload_takes_away_is_gone_and_another_reload_brings_it_back() {
+    let pool = config(&Target::Unix("main.sock".into()), None, "");
+    let other = "[pool.other]\nlisten = [\"unix:other.sock\"]\n";
+    let mut ostler = Ostler::builder().config(format!("{other}{pool}")).start();
+    let target = ostler.unix("main.sock");
+    get_once(&target, "/", SOON).expect("served");
+    for _ in 0..2 {
+        ostler.rewrite_config(other);
+        assert_eq!(ostler.command(&["reload"]).code, 0);
+        ostler.wait_status("it is gone", |status| (status.pools.len() == 1).then_some(()));
+        assert!(get_once(&target, "/", SOON).is_err());
+        ostler.rewrite_config(&format!("{other}{pool}"));
+        assert_eq!(ostler.command(&["reload"]).code, 0);
+        get_once(&target, "/", SOON).expect("served again");
+    }
+    ostler.stop_clean();
+}
+
+#[test]
 fn a_listener_that_a_reload_adds_serves_and_one_that_it_takes_away_is_gone() {
     let scratch = Scratch::new();
     let (first, second) = (scratch.path("first.sock"), scratch.path("second.sock"));

@@ -77,10 +77,9 @@ impl Listeners {
         self.sockets.iter().map(AsFd::as_fd)
     }
 
-    /// The value of `OSTLER_FDS`.
-    pub(crate) fn fds_behind(&self) -> String {
-        let count = RawFd::try_from(self.sockets.len()).expect("as many as the process has descriptors");
-        env::fds_behind_listeners(env::MAILBOX_FD + count)
+    /// The first descriptor behind them: ostler's own begin there.
+    pub(crate) fn first_behind(&self) -> RawFd {
+        env::MAILBOX_FD + RawFd::try_from(self.sockets.len()).expect("as many as the process has descriptors")
     }
 
     /// What sd_listen_fds(3) reads. A colon stands between names, so none has one.
@@ -159,10 +158,12 @@ impl Driver {
     pub(super) fn sweep_doors(&mut self, pool: PoolNo) {
         let now = self.now();
         let by_workers = |taker: Taker| taker == Taker::Workers;
-        let mut has_any = false;
-        for number in self.doors.numbers_of(pool) {
+        let numbers = self.doors.numbers_of(pool);
+        // Those of a pool that a reload took out of the configuration were emptied, and are gone.
+        let mut is_asked = numbers.is_empty();
+        for number in numbers {
             let Some(door) = self.doors.get_mut(number).filter(|door| by_workers(door.taker)) else { continue };
-            has_any = true;
+            is_asked = true;
             if door.listener.tenure == Tenure::Shared {
                 door.stage = Stage::Empty; // the next holder's
                 continue;
@@ -172,7 +173,7 @@ impl Driver {
             }
             self.take_over(number, now);
         }
-        if has_any {
+        if is_asked {
             self.doors.refusing.insert(pool);
             if self.has_just_emptied(pool) {
                 self.events.push_back(Event::KernelQueueEmpty { pool });
