@@ -11,10 +11,6 @@ pub const FILE_BYTES_MAX: u64 = 1 << 20;
 pub const POOLS_MAX: usize = 64;
 /// Connections that the admin server holds at a time. Beyond half of them it lets the oldest go.
 pub const ADMIN_CONCURRENCY: u32 = 256;
-/// Connections that wait for the admin server while it holds as many as it may.
-pub const ADMIN_LINE_MAX: u32 = 64;
-/// How long they wait.
-pub const ADMIN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Most addresses that one pool listens on.
 pub const LISTEN_MAX: usize = 32;

@@ -268,6 +268,24 @@ fn readiness_follows_pauses_and_stops_with_the_reason() {
 }
 
 #[test]
+fn a_supervisor_that_stands_still_is_told_to_who_connects_then() {
+    let mut ostler = start();
+    let all_ready = |status: &Status| (status.pool("web").ready().len() == 2).then_some(());
+    wait_for(SOON, "it is published", || {
+        all_ready(&serde_json::from_str(&text(&ostler, "/status.json")).expect("a status"))
+    });
+    ostler.signal(Signal::SIGSTOP);
+    wait_for(SOON, "it stands still", || (procs::stat(ostler.pid())?.state == 'T').then_some(()));
+    let health = ask(&ostler, "/healthz");
+    assert!(health.status == 503 && health.text().contains("stopped"), "{}", health.text());
+    let status: Status = serde_json::from_str(&text(&ostler, "/status.json")).expect("a status");
+    assert!(all_ready(&status).is_some() && status.age_s > 0.0, "{status:?}");
+    assert!(text(&ostler, "/metrics").contains("ostler_connections_accepted_total"));
+    ostler.signal(Signal::SIGCONT);
+    ostler.stop_clean();
+}
+
+#[test]
 fn its_worker_has_no_rights_and_is_replaced_like_any_other() {
     let mut ostler = start();
     let pid = pids_of(&ostler, "admin")[0];

@@ -14,8 +14,8 @@ use super::listen::Listeners;
 use super::pool::default_pool;
 use crate::asked::Typed;
 use crate::caller::{Caller, Right};
-use crate::checked::{Account, Drain, Inherit, NewPrivileges, Pool, Process, Program, Queue, Workers};
-use crate::limits::{ADMIN_CONCURRENCY, ADMIN_LINE_MAX, ADMIN_WAIT_MAX};
+use crate::checked::{Account, Drain, Handoff, Inherit, NewPrivileges, Pool, Process, Program, Workers};
+use crate::limits::ADMIN_CONCURRENCY;
 use crate::load::Programs;
 use crate::mistakes::{Fault, Mistake};
 use crate::owner;
@@ -60,7 +60,8 @@ pub(super) fn admin(
     Some(Pool {
         workers: Workers::Fixed(1),
         concurrency: ADMIN_CONCURRENCY,
-        queue: Queue { limit: ADMIN_LINE_MAX, timeout: ADMIN_WAIT_MAX, ..pool.queue },
+        // Who asks what a supervisor does that stands still must not wait for it.
+        handoff: Handoff::Listen,
         drain: Drain { timeout: LEAVES_WITHIN, kill_after: pool.drain.kill_after.min(kill_after_max), ..pool.drain },
         process,
         ..pool

@@ -278,12 +278,11 @@ fn environment_of(
     let (name, config) = (order.name, &order.settings.pool);
     let spoken_at = notices.map(|notices| (NOTIFY_SOCKET.into(), notices.address().to_owned()));
     match entrance {
-        Entrance::Mailbox => {
-            let fds = board.map_or_else(env::fds, |_| env::fds_with_board());
-            environment(&config.process, of_protocol(name, fds).chain(of_role(order.role)))
-        }
+        Entrance::Mailbox => environment(&config.process, of_protocol(name, env::fds()).chain(of_role(order.role))),
         Entrance::Listeners(listeners) => {
-            let facts = of_protocol(name, listeners.fds_behind()).chain(spoken_at);
+            let first = listeners.first_behind();
+            let fds = board.map_or_else(|| env::fds_behind_listeners(first), |_| env::fds_with_board(first));
+            let facts = of_protocol(name, fds).chain(spoken_at);
             environment(&config.process, facts.chain(listeners.variables()).chain(watched_for(config)))
         }
         Entrance::Imitation(unmodified) => {
