@@ -3,6 +3,7 @@
 //! access(2) answers for the process that asks, which is mostly root. What mode bits don't tell (a security module, a
 //! file server) shows when a worker starts.
 
+use std::ffi::CStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,7 @@ impl Visitor {
         }
         let wanted = self.bit_that_counts(about.uid(), about.gid());
         // A list of access rights says more than the bits, and may allow what they seem to forbid.
-        bits & wanted != 0 || ostler_shared::sys::acl::has_one(path)
+        bits & wanted != 0 || has_list_of_rights(path)
     }
 
     /// One of them alone: an owner without the owner's bit is not helped by those of others.
@@ -69,9 +70,21 @@ impl Visitor {
     }
 }
 
+/// Whether a file has a list of access rights (acl(5)), by which others may have rights that its mode does not show.
+///
+/// No when that can't be found out: most filesystems without such lists say that they are not supported.
+fn has_list_of_rights(path: &Path) -> bool {
+    rustix::fs::getxattr_query(path, LIST_OF_RIGHTS).is_ok_and(|len| len > 0)
+}
+
+const LIST_OF_RIGHTS: &CStr = c"system.posix_acl_access";
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use rustix::fs::{XattrFlags, setxattr};
+    use rustix::io::Errno;
 
     use super::*;
 
@@ -122,6 +135,30 @@ mod tests {
         assert!(root.may_pass(path.parent().unwrap()));
         let (_root, path) = tree(0o700, 0o700, 0o600);
         assert_eq!(root.barrier(&path), Some(fs::canonicalize(&path).unwrap()));
+    }
+
+    #[test]
+    fn what_is_not_there_has_no_list_of_rights() {
+        assert!(!has_list_of_rights(Path::new("/no/such/file")));
+        assert!(!has_list_of_rights(Path::new("/proc/self/status")), "proc(5) knows no such lists");
+    }
+
+    #[test]
+    fn a_list_of_rights_that_was_set_is_seen() {
+        let (_root, path) = tree(0o700, 0o700, 0o600);
+        // Version 2 and five entries: owner rw, user 1 x, group r, mask rwx, others none (linux/posix_acl_xattr.h).
+        let entries: [(u16, u16, u32); 5] =
+            [(0x01, 6, u32::MAX), (0x02, 1, 1), (0x04, 4, u32::MAX), (0x10, 7, u32::MAX), (0x20, 0, u32::MAX)];
+        let mut list = 2u32.to_le_bytes().to_vec();
+        for (tag, rights, id) in entries {
+            list.extend(tag.to_le_bytes());
+            list.extend(rights.to_le_bytes());
+            list.extend(id.to_le_bytes());
+        }
+        let set = setxattr(&path, LIST_OF_RIGHTS, &list, XattrFlags::empty());
+        // A filesystem that has no lists at all says so, and then there is none to be seen.
+        assert_eq!(has_list_of_rights(&path), set.is_ok(), "{set:?}");
+        assert!(matches!(set, Ok(()) | Err(Errno::OPNOTSUPP)), "{set:?}");
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! out becomes an `OwnedFd` on the line where it appears, close-on-exec from birth.
 #![allow(unsafe_code)]
 
-pub mod acl;
 pub mod clock;
 pub mod fd;
 pub mod memory;
