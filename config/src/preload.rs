@@ -3,11 +3,13 @@
 //! A script is followed to its interpreter, as the kernel does. What can't be read or found is somebody else's concern: it is
 //! refused when it is to be executed.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use nix::unistd::getuid;
 
 use crate::checked::Process;
 use crate::mistakes::Fault;
@@ -24,7 +26,7 @@ const FIRST_LINE_MAX: usize = 256;
 pub(crate) fn cannot_preload(command: &[OsString], process: &Process) -> Option<Fault> {
     let mut program = find_program(command.first()?, process)?;
     for _ in 0..SCRIPTS_MAX {
-        match look(&program)? {
+        match look(&program, process)? {
             Kind::Script(interpreter) => program = find_program(&interpreter, process)?,
             Kind::Loaded => return None,
             Kind::Unfit(why) => return Some(refused(&program, why)),
@@ -35,8 +37,8 @@ pub(crate) fn cannot_preload(command: &[OsString], process: &Process) -> Option<
 
 fn refused(program: &Path, why: &str) -> Fault {
     let name = program.display();
-    let remedy = "use a build that is dynamically linked with glibc and has no such bit; or let it accept by \
-                  itself: handoff = \"listen\"";
+    let remedy = "use a build that is dynamically linked with glibc and has neither such a bit nor capabilities \
+                  (setcap -r takes them away); or let it accept by itself: handoff = \"listen\"";
     Fault::new(format!("{name} {why}, so that nothing can be preloaded into it"), "can't be preloaded", remedy)
 }
 
@@ -48,7 +50,7 @@ enum Kind {
     Unfit(&'static str),
 }
 
-fn look(program: &PathBuf) -> Option<Kind> {
+fn look(program: &PathBuf, process: &Process) -> Option<Kind> {
     let file = File::open(program).ok()?;
     let start = read(&file, 0, FIRST_LINE_MAX);
     if let Some(line) = start.strip_prefix(b"#!") {
@@ -57,13 +59,35 @@ fn look(program: &PathBuf) -> Option<Kind> {
     if !start.starts_with(b"\x7fELF") {
         return None;
     }
-    // Of a script the bits don't count (execve(2)).
+    // Of a script neither the bits nor capabilities count (execve(2)).
     const SET_ID: u32 = 0o6000;
     if file.metadata().ok()?.permissions().mode() & SET_ID != 0 {
         return Some(Kind::Unfit("changes its user or group when it is executed"));
     }
+    if !is_root(process) && raises_capabilities(&file) {
+        return Some(Kind::Unfit("is given capabilities when it is executed"));
+    }
     Some(elf(&file, &start))
 }
+
+/// Who is root gains nothing by a file's capabilities, so that a program of his is loaded like any other (capabilities(7)).
+fn is_root(process: &Process) -> bool {
+    process.user.as_ref().map_or_else(|| getuid().is_root(), |account| account.uid == 0)
+}
+
+/// Whether a file has capabilities that make the dynamic linker distrust who executes it (ld.so(8), "secure-execution mode"):
+/// any that are permitted, or the flag that makes them effective. Those that can only be inherited give a worker nothing.
+fn raises_capabilities(file: &File) -> bool {
+    // The longest form (linux/capability.h: vfs_ns_cap_data): a word of revision and flags, two pairs of words, an owner.
+    let mut attribute = [0; 24];
+    let Ok(len) = rustix::fs::fgetxattr(file, CAPABILITIES, &mut attribute[..]) else { return false };
+    let field = |at| number(&attribute[..len], at, 4);
+    let (is_effective, permitted) = (field(0) & CAPABILITIES_ARE_EFFECTIVE != 0, field(4) | field(12));
+    is_effective || permitted != 0
+}
+
+const CAPABILITIES: &CStr = c"security.capability";
+const CAPABILITIES_ARE_EFFECTIVE: u64 = 1;
 
 /// The interpreter that a script names; for env(1), what that looks for.
 fn interpreter(line: &[u8]) -> Option<OsString> {
@@ -150,7 +174,11 @@ fn read(file: &File, offset: u64, len: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{XattrFlags, setxattr};
+    use rustix::io::Errno;
+
     use super::*;
+    use crate::checked::Account;
 
     /// An ELF file with these segments, as (type, contents).
     fn binary(machine: u16, segments: &[(u32, &[u8])]) -> Vec<u8> {
@@ -209,6 +237,42 @@ mod tests {
         }
         assert_eq!(why(Path::new("/bin/sh")), None);
         assert_eq!(why(&dir.path().join("absent")), None);
+    }
+
+    /// The attribute that gives a program these capabilities (revision 2 of linux/capability.h).
+    fn give_capabilities(path: &Path, flags: u32, permitted: u32, inheritable: u32) -> Result<(), Errno> {
+        let words = [0x0200_0000 | flags, permitted, inheritable, 0, 0];
+        let attribute: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
+        setxattr(path, CAPABILITIES, &attribute, XattrFlags::empty())
+    }
+
+    fn process_of(uid: u32) -> Process {
+        Process { user: Some(Account { uid, entry: None }), ..Process::inherited() }
+    }
+
+    #[test]
+    fn a_program_with_capabilities_can_be_preloaded_for_root_alone() {
+        const BIND: u32 = 1 << 10; // CAP_NET_BIND_SERVICE
+        const STRANGER: u32 = 54_321;
+        let dir = tempfile::tempdir().unwrap();
+        let path = written(dir.path(), "able", &binary(HERE, &[GLIBC]), 0o755);
+        let why = |uid| cannot_preload(&[path.clone().into()], &process_of(uid)).map(|fault| fault.message);
+        assert_eq!(why(STRANGER), None, "it has none yet");
+        for (flags, permitted, inheritable, raises) in
+            [(1, BIND, 0, true), (0, BIND, 0, true), (1, 0, BIND, true), (0, 0, BIND, false), (0, 0, 0, false)]
+        {
+            let given = give_capabilities(&path, flags, permitted, inheritable);
+            if !getuid().is_root() {
+                // Only a privileged process gives capabilities away.
+                assert_eq!(given, Err(Errno::PERM));
+                continue;
+            }
+            assert_eq!(given, Ok(()));
+            let shown = why(STRANGER);
+            assert_eq!(shown.is_some(), raises, "{flags} {permitted} {inheritable}: {shown:?}");
+            assert!(shown.is_none_or(|shown| shown.contains("is given capabilities when it is executed")));
+            assert_eq!(why(0), None, "the dynamic linker trusts root");
+        }
     }
 
     #[test]
