@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ostler_tests::deadline::{SOON, wait_for};
+use ostler_tests::http::get_once;
 use ostler_tests::status::Pool;
 use ostler_tests::{Ostler, place, procs, programs};
 
@@ -98,6 +99,31 @@ fn a_connection_that_is_sent_to_another_process_makes_the_figures_estimates() {
 #[test]
 fn a_connection_that_an_executed_program_keeps_makes_the_figures_estimates() {
     makes_the_figures_estimates("exec", "executed");
+}
+
+#[test]
+fn a_program_that_execl_begins_inside_of_the_c_library_is_found_when_it_begins() {
+    makes_the_figures_estimates("execl", "executed");
+}
+
+#[test]
+fn what_a_program_has_that_system_begins_is_noticed() {
+    makes_the_figures_estimates("system", "cloned");
+}
+
+#[test]
+fn what_execl_closes_is_let_go_of() {
+    let mut ostler = start("execl_without");
+    for round in 1..=3 {
+        get_once(&ostler.unix("app.sock"), "/", PATIENCE).expect("its worker serves it");
+        let pool = wait_pool(&ostler, "it is over", |pool| pool.done == round && pool.is_idle());
+        assert_eq!((pool.lost, pool.check_books()), (0, Ok(())), "{pool:?}");
+        assert_eq!(pool.workers[0].estimated.len(), 0, "{pool:?}");
+        let is_sleeper = |pid: &i32| procs::name(*pid).as_deref() == Some("sleep");
+        let sleepers = ostler.processes().into_iter().filter(is_sleeper).count();
+        assert_eq!(sleepers as u64, round, "what was executed goes on");
+    }
+    ostler.stop_clean();
 }
 
 #[test]

@@ -238,22 +238,35 @@ impl Claimant {
         }
     }
 
-    /// A holder ends, and has closed all that it held.
+    /// Whether somebody holds anything.
+    #[must_use]
+    pub fn holds(&self, holder: Holder) -> bool {
+        self.held_by(holder).next().is_some()
+    }
+
+    /// A holder has closed all that it held, mostly by ending.
     pub fn release_all(&self, holder: Holder, now_ns: u64, ring: impl Fn(Bell)) {
-        let in_use = usize::try_from(self.region.load(in_region::IN_USE, Ordering::Acquire)).unwrap_or(usize::MAX);
-        for no in 0..in_use.min(self.capacity) {
+        self.held_by(holder).for_each(|claim| ring(self.release(claim, holder, now_ns, Outcome::Done)));
+    }
+
+    fn held_by(&self, holder: Holder) -> impl Iterator<Item = Claim> {
+        (0..self.in_use()).filter_map(move |no| {
             let turn = Turn::of_word(self.region.load(entry(no) + in_entry::TURN, Ordering::Acquire));
             let holds = |other| self.region.load(entry(no) + in_entry::HOLDERS + other, Ordering::SeqCst) == holder.0;
-            if turn.stage == Stage::Held && (0..HOLDERS_MAX).any(holds) {
-                ring(self.release(Claim { entry: no, generation: turn.generation }, holder, now_ns, Outcome::Done));
-            }
-        }
+            let is_held = turn.stage == Stage::Held && (0..HOLDERS_MAX).any(holds);
+            is_held.then_some(Claim { entry: no, generation: turn.generation })
+        })
+    }
+
+    /// As many entries as were ever in use at a time.
+    fn in_use(&self) -> usize {
+        let in_use = self.region.load(in_region::IN_USE, Ordering::Acquire);
+        usize::try_from(in_use).unwrap_or(usize::MAX).min(self.capacity)
     }
 
     /// A process has ended without having let go of what it held.
     pub fn bury(&self, pid: i32, outcome: Outcome, now_ns: u64, ring: impl Fn(Bell)) {
-        let in_use = usize::try_from(self.region.load(in_region::IN_USE, Ordering::Acquire)).unwrap_or(usize::MAX);
-        for no in 0..in_use.min(self.capacity) {
+        for no in 0..self.in_use() {
             let turn = Turn::of_word(self.region.load(entry(no) + in_entry::TURN, Ordering::Acquire));
             let at = entry(no) + in_entry::HOLDERS;
             let holder = |other| Holder::of_word(self.region.load(at + other, Ordering::SeqCst));

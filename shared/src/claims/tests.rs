@@ -268,6 +268,20 @@ fn a_process_is_told_from_the_next_one_with_its_number() {
 }
 
 #[test]
+fn who_holds_something_holds_it_until_it_has_let_go_of_all() {
+    let (_table, claimant, _) = sides(2);
+    let other = Holder::new(200, 1).unwrap();
+    assert!(!claimant.holds(me()));
+    let claims = [claimed(&claimant, 1), claimed(&claimant, 2)];
+    claimant.join(claims[1], other);
+    assert!(claimant.holds(me()) && claimant.holds(other) && !claimant.holds(me().unborn()));
+    claimant.release_all(me(), 5, |_bell| {});
+    assert!(!claimant.holds(me()) && claimant.holds(other));
+    claimant.leave(claims[1], other);
+    assert!(!claimant.holds(other));
+}
+
+#[test]
 fn escapes_are_noted_once_each() {
     let (table, claimant, _) = sides(1);
     assert_eq!(table.escapes().count(), 0);

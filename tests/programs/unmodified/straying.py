@@ -1,6 +1,6 @@
 """Loses its connections in the way that its argument says: children that nobody reaps, orphans, strangers that get them."""
 
-import array
+import ctypes
 import os
 import signal
 import socket
@@ -17,6 +17,8 @@ if mode == "ignore":
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 listener = socket.socket(fileno=3)
 kept = []
+libc = ctypes.CDLL(None)
+ANSWER = b"read line; printf 'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n'"
 
 
 def answer(connection):
@@ -43,9 +45,25 @@ while True:
         if os.fork() == 0:
             os.dup2(connection.fileno(), 0)
             os.dup2(connection.fileno(), 1)
-            os.execvp("sh", ["sh", "-c", "read line; printf 'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n'"])
+            os.execvp(b"sh", [b"sh", b"-c", ANSWER])
         connection.close()
         os.wait()
+    elif mode == "execl":
+        if os.fork() == 0:
+            os.dup2(connection.fileno(), 0)
+            os.dup2(connection.fileno(), 1)
+            libc.execl(b"/bin/sh", b"sh", b"-c", ANSWER, None)
+        connection.close()
+        os.wait()
+    elif mode == "execl_without":
+        # What accept gives in Python is closed by exec.
+        if os.fork() == 0:
+            libc.execlp(b"sleep", b"sleep", b"3600", None)
+        answer(connection)
+    elif mode == "system":
+        connection.set_inheritable(True)
+        libc.system(b"true")
+        answer(connection)
     elif mode == "spawn":
         subprocess.run(["true"], stdin=connection.fileno(), check=True)
         answer(connection)

@@ -20,7 +20,8 @@
 //!
 //! # What it can't see
 //! Calls that the C library makes inside itself, and system calls that go around it. A connection that is closed in such a way
-//! is found closed within a second while the program is busy (`descriptors.rs`); a listener that is used in such a way is none.
+//! is found closed within a second while the program is busy (`descriptors.rs`); a program that is executed in such a way is found
+//! when it begins ([`processes`]); a listener that is used in such a way is none.
 #![allow(unsafe_code)] // docs/decisions/0003: this crate is a door as a whole
 
 pub mod claim;
@@ -43,4 +44,5 @@ static AT_START: extern "C" fn() = start;
 extern "C" fn start() {
     originals::find_all();
     post::find();
+    processes::arrive();
 }

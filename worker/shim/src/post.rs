@@ -58,6 +58,8 @@ pub(crate) struct Address(Vec<u8>);
 
 /// Bytes of the family in front of every address.
 const FAMILY_BYTES: usize = size_of::<libc::sa_family_t>();
+/// The port is behind the family, in both families of TCP.
+const PORT_END: usize = FAMILY_BYTES + size_of::<libc::in_port_t>();
 
 impl Address {
     fn parse(hex: &str) -> Option<Address> {
@@ -74,6 +76,15 @@ impl Address {
 
     pub(crate) fn family(&self) -> c_int {
         c_int::from(libc::sa_family_t::from_ne_bytes([self.0[0], self.0[1]]))
+    }
+
+    /// Whether a socket with this address belongs to this listener, as connections do that it accepted. Over TCP the port tells: a
+    /// listener may be at every address of the machine.
+    fn is_of(&self, own: &[u8]) -> bool {
+        match self.family() {
+            libc::AF_INET | libc::AF_INET6 => self.0.get(..PORT_END) == own.get(..PORT_END),
+            _ => self.0 == own,
+        }
     }
 
     /// The path, where it is that of a Unix socket which has one.
@@ -227,6 +238,16 @@ impl Post {
         found.is_some_and(|found| found == self.mailbox || self.is_silent(found))
     }
 
+    /// Whether a descriptor that we know nothing of is a connection of the pool.
+    pub(crate) fn is_accepted(&self, fd: RawFd) -> bool {
+        let mut bytes = [0u8; size_of::<libc::sockaddr_storage>()];
+        let mut len = bytes.len() as libc::socklen_t;
+        // SAFETY: the kernel writes no more than the length says, and how long the address is.
+        let answer = unsafe { originals::getsockname(fd, bytes.as_mut_ptr().cast(), &raw mut len) };
+        let own = bytes.get(..len as usize).filter(|_| answer == 0);
+        own.is_some_and(|own| self.listeners.iter().any(|listener| listener.is_of(own)))
+    }
+
     pub(crate) fn is_true_mailbox(&self, fd: RawFd) -> bool {
         Identity::of(fd) == Some(self.mailbox)
     }
@@ -352,6 +373,18 @@ mod tests {
         for bad in ["", "0", "01", "010", "zz00", &"00".repeat(129)] {
             assert_eq!(Address::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_connection_has_the_path_or_the_port_of_its_listener() {
+        let unix = Address::parse("01002f72756e2f612e736f636b00").unwrap();
+        assert!(unix.is_of(unix.bytes()) && !unix.is_of(&unix.bytes()[..2]) && !unix.is_of(b""));
+        let everywhere = Address::parse("02001f90000000000000000000000000").unwrap();
+        let parsed = |hex| Address::parse(hex).unwrap().bytes().to_vec();
+        assert!(everywhere.is_of(&parsed("02001f907f0000010000000000000000")));
+        assert!(!everywhere.is_of(&parsed("02001f917f0000010000000000000000")), "another port");
+        assert!(!everywhere.is_of(&parsed("0a001f907f0000010000000000000000")), "another family");
+        assert!(!everywhere.is_of(b""));
     }
 
     #[test]

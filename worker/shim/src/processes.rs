@@ -4,6 +4,7 @@
 //! fork ── before it, in the parent: each connection that it holds gets an unborn holder
 //!      ── in the child: the unborn holder becomes the child    ── where there is no child: it is taken back
 //! exec ── what is closed by it is let go before               exit, _exit ── everything is let go
+//!      ── one that we did not see is found by the program that it began
 //! ```
 //! An exec that fails has let go all the same; whoever serves on after that is not counted any more.
 //! The unborn holder keeps the parent, which may close its copy before the child has run, from ending the connection. What a process
@@ -220,6 +221,45 @@ fn executing(execute: impl FnOnce() -> c_int) -> c_int {
         });
     });
     execute()
+}
+
+/// What the beginning program finds open that it knows nothing of.
+enum Found {
+    /// A connection of the pool.
+    Connection,
+    Nothing,
+    /// It can't look.
+    Unknown,
+}
+
+/// Called where a program begins. Somebody may have executed it whom we did not see do so: execl, system and popen call inside of the
+/// C library what we stand in front of. What it holds by the table, and what it has, tells.
+pub(crate) fn arrive() {
+    let Some((post, me)) = post().and_then(|post| Some((post, post.me()?))) else { return };
+    aside(|| {
+        // Asked first: what was kept for a child becomes the child's in one step.
+        let is_expected = is_expected(post);
+        match (post.claimant.holds(me), found(post)) {
+            // By fork and exec.
+            (true, Found::Connection | Found::Unknown) => post.claimant.note_escape(Escape::Executed),
+            (true, Found::Nothing) => post.claimant.release_all(me, post::now_ns(), |bell| post.ring_if(bell)),
+            (false, Found::Connection) if !is_expected => post.claimant.note_escape(Escape::Cloned),
+            (false, Found::Connection | Found::Nothing | Found::Unknown) => {}
+        }
+    });
+}
+
+fn found(post: &Post) -> Found {
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return Found::Unknown };
+    let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    if numbers.into_iter().any(|fd| post.is_accepted(fd)) { Found::Connection } else { Found::Nothing }
+}
+
+/// Whether the parent has something for a child that it has not named yet (`spawning`).
+fn is_expected(post: &Post) -> bool {
+    // SAFETY: it only answers.
+    let parent = post::process(unsafe { libc::getppid() });
+    parent.is_some_and(|parent| post.claimant.holds(parent.unborn()))
 }
 
 /// execve(2).
