@@ -1,6 +1,6 @@
 //! Are connections accounted for that get out of the sight of the library in an unmodified program?
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -124,6 +124,44 @@ fn what_execl_closes_is_let_go_of() {
         assert_eq!(sleepers as u64, round, "what was executed goes on");
     }
     ostler.stop_clean();
+}
+
+/// A child by this function has the connection alone, answers, and holds it until its client goes.
+fn is_held_by_who_was_spawned(mode: &str) {
+    let mut ostler = start(mode);
+    let target = ostler.unix("app.sock");
+    // Each is answered by a child of its own, so that the parent has gone on and let go of those before.
+    let mut clients: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = target.connect(PATIENCE).expect("connected");
+            client.write_all(b"GET / HTTP/1.1\r\n").expect("sent");
+            let mut answer = [0; HEAD.len()];
+            client.read_exact(&mut answer).expect("answered");
+            assert_eq!(answer, *HEAD);
+            client
+        })
+        .collect();
+    for done in 0..3 {
+        let pool = wait_pool(&ostler, "so many are over", |pool| pool.done >= done);
+        assert_eq!((pool.done, pool.claimed, pool.check_books()), (done, 3 - done, Ok(())), "{pool:?}");
+        clients.remove(0);
+    }
+    let pool = wait_pool(&ostler, "all are over", |pool| pool.done == 3);
+    assert_eq!((pool.claimed, pool.lost, pool.check_books()), (0, 0, Ok(())), "{pool:?}");
+    assert_eq!(pool.workers[0].estimated, ["executed"], "{pool:?}");
+    ostler.stop_clean();
+}
+
+const HEAD: &[u8; 17] = b"HTTP/1.1 200 OK\r\n";
+
+#[test]
+fn what_a_child_by_posix_spawn_has_is_held_to_its_end() {
+    is_held_by_who_was_spawned("posix_spawn");
+}
+
+#[test]
+fn what_a_child_by_posix_spawnp_has_is_held_to_its_end() {
+    is_held_by_who_was_spawned("posix_spawnp");
 }
 
 #[test]

@@ -64,6 +64,15 @@ while True:
         connection.set_inheritable(True)
         libc.system(b"true")
         answer(connection)
+    elif mode in ("posix_spawn", "posix_spawnp"):
+        os.dup2(connection.fileno(), 9)
+        connection.close()
+        # It answers, and holds the connection until the client has closed it.
+        script = ANSWER + b" >&9; read line"
+        spawn = getattr(os, mode)
+        spawn("/bin/sh" if mode == "posix_spawn" else "sh", [b"sh", b"-c", b"exec <&9; " + script], os.environ)
+        os.close(9)
+        continue
     elif mode == "spawn":
         subprocess.run(["true"], stdin=connection.fileno(), check=True)
         answer(connection)
