@@ -10,6 +10,7 @@
 //! At most [`OWNERS_MAX`] are watched at a time. The others are looked for once per [`LOOK_EVERY`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -73,7 +74,8 @@ fn find(holder: Holder) -> Found {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Found::Gone(Outcome::Dropped),
         Err(_) => return Found::Unknown,
     };
-    match Stat::of(pid) {
+    let Ok(stat) = Stat::of(pid) else { return Found::Unknown };
+    match stat {
         Some(stat) if holder.has_started_at(stat.started) && stat.is_alive() => Found::Alive(pidfd),
         Some(stat) if holder.has_started_at(stat.started) => Found::Gone(stat.outcome()),
         Some(_) | None => Found::Gone(Outcome::Dropped),
@@ -90,8 +92,14 @@ struct Stat {
 }
 
 impl Stat {
-    fn of(pid: i32) -> Option<Stat> {
-        Stat::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+    /// # Errors
+    /// When it can't be read although it may be there: that says nothing of the process.
+    fn of(pid: i32) -> io::Result<Option<Stat>> {
+        match std::fs::read(format!("/proc/{pid}/stat")) {
+            Ok(text) => Ok(Stat::parse(&text)),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Fields are counted from behind the name, which may hold anything.
@@ -144,13 +152,15 @@ impl Driver {
                     self.owners.next_no += 1;
                     self.owners.watched.insert(no, Owner { worker, holder, pidfd });
                 }
-                Found::Alive(_) | Found::Unknown => {
-                    self.owners.crowded.insert(worker);
-                    let at = self.now() + LOOK_EVERY;
-                    self.owners.look_at.get_or_insert(at);
-                }
+                Found::Alive(_) | Found::Unknown => self.look_later(worker),
             }
         }
+    }
+
+    fn look_later(&mut self, worker: WorkerId) {
+        self.owners.crowded.insert(worker);
+        let at = self.now() + LOOK_EVERY;
+        self.owners.look_at.get_or_insert(at);
     }
 
     /// A watched process has ended.
@@ -158,7 +168,8 @@ impl Driver {
         let Some(Owner { worker, holder, pidfd }) = self.owners.watched.remove(&no) else { return };
         self.sources.remove(&pidfd);
         // A zombie tells how it ended; who was reaped by somebody else doesn't, and then the worst is assumed.
-        let outcome = Stat::of(holder.pid()).filter(|stat| holder.has_started_at(stat.started));
+        let Ok(stat) = Stat::of(holder.pid()) else { return self.look_later(worker) };
+        let outcome = stat.filter(|stat| holder.has_started_at(stat.started));
         // What it said before it ended comes first.
         self.read_ring(worker);
         self.bury_owner(worker, holder, outcome.map_or(Outcome::Dropped, |stat| stat.outcome()));
@@ -221,7 +232,7 @@ mod tests {
     #[test]
     fn an_owner_is_found_by_its_number_and_its_start_together() {
         let pid = std::process::id().cast_signed();
-        let started = Stat::of(pid).unwrap().started;
+        let started = Stat::of(pid).unwrap().unwrap().started;
         assert!(matches!(find(Holder::new(pid, started).unwrap()), Found::Alive(_)));
         let before = Holder::new(pid, started - 1).unwrap();
         assert!(matches!(find(before), Found::Gone(Outcome::Dropped)), "somebody else has its number now");
