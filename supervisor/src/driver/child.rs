@@ -10,7 +10,7 @@ mod report;
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -163,33 +163,46 @@ pub(crate) fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A process that somebody says to be a child of ours, and is none that it could be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Impostor;
+/// Why a process that somebody says to be a child of ours is not taken for one.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// It is none that it could be.
+    Impostor,
+    /// It is, but there is no getting hold of it.
+    Shortage(io::Error),
+}
 
 /// Takes a process for one that the leader of `group` has forked for us, and gives it a group of its own. Nothing that is
 /// said of it is believed: it is our child, and it is in that group, which nobody enters from another pool by being born.
 ///
 /// # Errors
-/// When it is not.
-pub(crate) fn take_forked(pid: Pid, group: Pid) -> Result<OwnedFd, Impostor> {
-    let pidfd = pidfd_open(pid.as_raw()).map_err(|_| Impostor)?;
+/// When it is not, and when there is no descriptor for it: then it is killed, and reaped as a stranger.
+pub(crate) fn take_forked(pid: Pid, group: Pid) -> Result<OwnedFd, NotTaken> {
+    let pidfd = pidfd_open(pid.as_raw());
+    let (kind, number) = match &pidfd {
+        Ok(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd()),
+        Err(_) => (libc::P_PID, pid.as_raw()),
+    };
     // Our children are reaped by us alone, so what is our child now was it when the pidfd was opened.
-    if !is_our_child(pidfd.as_fd()) || nix::unistd::getpgid(Some(pid)) != Ok(group) {
-        return Err(Impostor);
+    if !is_our_child(kind, number) || nix::unistd::getpgid(Some(pid)) != Ok(group) {
+        return Err(NotTaken::Impostor);
     }
+    let pidfd = pidfd.map_err(|error| {
+        let _killed = signal_one(pid, libc::SIGKILL);
+        NotTaken::Shortage(error)
+    })?;
     // It fails for one that has ended meanwhile, which is no concern.
     let _grouped = nix::unistd::setpgid(pid, pid);
     Ok(pidfd)
 }
 
-fn is_our_child(pidfd: BorrowedFd<'_>) -> bool {
+fn is_our_child(kind: libc::idtype_t, number: i32) -> bool {
     retry_interrupted(|| {
         // SAFETY: waitid writes to nothing but siginfo_t, which is plain data.
         let answer = unsafe {
             let mut info: libc::siginfo_t = std::mem::zeroed();
             let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-            libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs(), &raw mut info, options)
+            libc::waitid(kind, number.unsigned_abs(), &raw mut info, options)
         };
         if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
     })

@@ -15,7 +15,7 @@ use ostler_pool::{Event, NotForked, Step};
 use ostler_shared::WorkerId;
 use ostler_shared::wire::NoFork;
 
-use super::child::{self, Ended, Impostor, Which};
+use super::child::{self, Ended, NotTaken, Which};
 use super::link::{Manners, Role};
 use super::listeners::errno_of;
 use super::performing::spawn_remedy;
@@ -85,6 +85,10 @@ impl Driver {
             Err(error) if matches!(errno_of(&error), Errno::EPIPE | Errno::ECONNRESET) => {
                 self.not_forked(order.worker, NotForked::TemplateEnded);
             }
+            Err(error) if errno_of(&error) == Errno::EAGAIN => {
+                let why = "cannot ask the template for a process: it does not read what it is asked".to_owned();
+                self.not_forked(order.worker, NotForked::Shortage(why));
+            }
             Err(error) => {
                 let why = format!("cannot ask the template for a process: {error}{}", spawn_remedy(&error));
                 self.not_forked(order.worker, NotForked::Shortage(why));
@@ -114,7 +118,13 @@ impl Driver {
         let ring = unborn.ring;
         let (link, early) = match self.identify(template, pid) {
             Ok((pid, pidfd, early)) => (unborn.born(pid, pidfd), early),
-            Err(Impostor) => {
+            Err(NotTaken::Shortage(error)) => {
+                self.rings.close(ring);
+                self.nursery.forget_early_ends();
+                let why = format!("cannot get hold of a forked process: {error}{}", spawn_remedy(&error));
+                return self.step(Event::NotForked { worker, why: NotForked::Shortage(why) });
+            }
+            Err(NotTaken::Impostor) => {
                 self.rings.close(ring);
                 self.step(Event::NotForked { worker, why: NotForked::TemplateEnded });
                 let how = format!("announced process {pid} as a worker, which is no child that it has forked for us");
@@ -163,15 +173,15 @@ impl Driver {
     }
 
     /// Finds the process that a template has named; one that has ended already with its end.
-    fn identify(&mut self, template: WorkerId, pid: u32) -> Result<(Pid, OwnedFd, Option<Ended>), Impostor> {
-        let pid = Pid::from_raw(i32::try_from(pid).map_err(|_| Impostor)?);
-        let group = self.workers.get(&template).ok_or(Impostor)?.pid;
+    fn identify(&mut self, template: WorkerId, pid: u32) -> Result<(Pid, OwnedFd, Option<Ended>), NotTaken> {
+        let pid = Pid::from_raw(i32::try_from(pid).map_err(|_| NotTaken::Impostor)?);
+        let group = self.workers.get(&template).ok_or(NotTaken::Impostor)?.pid;
         if pid.as_raw() <= 0 || self.pids.contains_key(&pid) || self.hooks.numbered(pid).is_some() {
-            return Err(Impostor);
+            return Err(NotTaken::Impostor);
         }
         match self.nursery.early_ends.remove(&pid) {
             Some(EarlyEnd { ended, group: of, pidfd }) if of == Some(group) => Ok((pid, pidfd, Some(ended))),
-            Some(_) => Err(Impostor),
+            Some(_) => Err(NotTaken::Impostor),
             None => child::take_forked(pid, group).map(|pidfd| (pid, pidfd, None)),
         }
     }
