@@ -111,6 +111,21 @@ fn a_service_manager_that_cannot_be_told_is_not_told() {
 }
 
 #[test]
+fn a_scoreboard_that_cannot_be_written_is_written_later() {
+    are_survived(affairs::SCOREBOARD);
+}
+
+#[test]
+fn processes_of_others_are_accounted_for_in_spite_of_errors() {
+    are_survived_in(affairs::UNMODIFIED, affairs::STRANGERS);
+}
+
+#[test]
+fn a_template_is_asked_again_and_not_blamed_for_errors() {
+    are_survived_in(affairs::TEMPLATED, affairs::TEMPLATES);
+}
+
+#[test]
 fn a_start_that_fails_says_why_and_leaves_nothing() {
     for row in STARTS {
         for errno in row.errnos {

@@ -4,7 +4,7 @@
 
 use ostler_tests::strace::Reach;
 
-use crate::house::{House, Managed};
+use crate::house::{House, Managed, Program};
 use crate::rows::{Provocation, Row, Then, Wire};
 
 /// One client may wait, the next one gets a reply.
@@ -15,6 +15,9 @@ pub(crate) const NARROW: House = House {
 pub(crate) const WATCHFUL: House = House { more: r#"watchdog = { heartbeat = "1s" }"#, ..House::PLAIN };
 pub(crate) const HOOKED: House = House { more: r#"hooks = { reload = ["/bin/echo", "hooked"] }"#, ..House::PLAIN };
 pub(crate) const MANAGED: House = House { manager: Managed::Yes, ..House::PLAIN };
+/// What the supervisor knows of processes that it has not started.
+pub(crate) const UNMODIFIED: House = House { program: Program::Forking, ..House::PLAIN };
+pub(crate) const TEMPLATED: House = House { program: Program::Template, ..House::PLAIN };
 
 const NOT_RUN: &[&str] = &["hook=reload", "hook not run: cannot start a process"];
 
@@ -443,5 +446,135 @@ pub(crate) const MANAGER: &[Row] = &[
         provocation: Provocation::Command(&["reload"]),
         then: Then::Says(&["cannot tell the service manager", "RELOADING=1"]),
         does: "says so and goes on: nothing waits for it",
+    },
+];
+
+pub(crate) const SCOREBOARD: &[Row] = &[
+    Row {
+        during: "writing the scoreboard",
+        calls: "pwrite64",
+        errnos: &["ENOSPC", "EDQUOT", "EIO"],
+        // The copy in memory is tried each time, and then the file.
+        when: &["1..8"],
+        reach: Reach::Thread("board"),
+        provocation: Provocation::Visit,
+        then: Then::Says(&["the scoreboard", "is written again"]),
+        does: "says so, keeps the state before, and tries again after a second and with every change",
+    },
+    Row {
+        during: "writing the scoreboard",
+        calls: "pwrite64",
+        errnos: &["EINTR"],
+        when: &["1..8"],
+        reach: Reach::Thread("board"),
+        provocation: Provocation::Visit,
+        then: Then::Served,
+        does: "writes again at once",
+    },
+    Row {
+        during: "looking whether the scoreboard is still in its place",
+        calls: "statx",
+        errnos: &["EACCES", "ENOENT", "EIO", "ENOMEM"],
+        when: &["1"],
+        reach: Reach::Thread("board"),
+        provocation: Provocation::Visit,
+        then: Then::Served,
+        does: "puts a new one there",
+    },
+];
+
+pub(crate) const STRANGERS: &[Row] = &[
+    Row {
+        during: "making a program's NOTIFY_SOCKET",
+        calls: "socket",
+        errnos: &["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"],
+        when: &["1"],
+        reach: Reach::Main,
+        provocation: Provocation::Grow,
+        then: Then::Says(&["cannot start a process", "next try in"]),
+        does: "closes what it had made, and tries again after the back-off",
+    },
+    Row {
+        during: "finding a name for a program's NOTIFY_SOCKET",
+        calls: "bind",
+        errnos: &["ENOSPC", "ENOMEM"],
+        when: &["1"],
+        reach: Reach::Main,
+        provocation: Provocation::Grow,
+        then: Then::Says(&["cannot start a process", "next try in"]),
+        does: "the same",
+    },
+    Row {
+        during: "asking for that name",
+        calls: "getsockname",
+        errnos: &["ENOBUFS"],
+        when: &["1"],
+        reach: Reach::Main,
+        provocation: Provocation::Grow,
+        then: Then::Says(&["cannot start a process", "next try in"]),
+        does: "the same",
+    },
+    Row {
+        during: "getting hold of a process that a program has forked",
+        calls: "pidfd_open",
+        errnos: &["EMFILE", "ENFILE", "ENOMEM", "ENODEV"],
+        when: &["1", "1..4"],
+        reach: Reach::Main,
+        provocation: Provocation::Visit,
+        then: Then::Served,
+        does: "looks for it again after a second; what it has closed by then is over",
+    },
+    Row {
+        during: "asking when such a process began, and how it ended",
+        calls: "openat",
+        errnos: &["EMFILE", "ENFILE", "ENOMEM", "EACCES"],
+        when: &["1", "1..4"],
+        reach: Reach::Main,
+        provocation: Provocation::Visit,
+        then: Then::Served,
+        does: "the same",
+    },
+    Row {
+        during: "asking a program to leave",
+        calls: "kill",
+        errnos: &["EPERM"],
+        when: &["1"],
+        reach: Reach::Main,
+        provocation: Provocation::Restart,
+        then: Then::Says(&["cannot send SIGTERM"]),
+        does: "says so; TERM to its group follows after `drain.timeout`",
+    },
+];
+
+pub(crate) const TEMPLATES: &[Row] = &[
+    Row {
+        during: "asking a template for a worker",
+        calls: "sendmsg",
+        errnos: &["EAGAIN", "ENOBUFS", "ENOMEM", "ETOOMANYREFS"],
+        when: &["1"],
+        reach: Reach::Main,
+        provocation: Provocation::Command(&["restart", "web/0"]),
+        then: Then::Answers(1, "cannot ask the template for a process"),
+        does: "closes what it had made: a rollout is undone, anything else tried again after the back-off",
+    },
+    Row {
+        during: "getting hold of a process that a template has forked",
+        calls: "pidfd_open",
+        errnos: &["EMFILE", "ENFILE", "ENOMEM", "ENODEV"],
+        when: &["1"],
+        reach: Reach::Main,
+        provocation: Provocation::Command(&["restart", "web/0"]),
+        then: Then::Answers(1, "cannot get hold of a forked process"),
+        does: "kills it, then the same",
+    },
+    Row {
+        during: "watching a process that a template has forked",
+        calls: "epoll_ctl",
+        errnos: &["ENOMEM", "ENOSPC"],
+        when: &["3"],
+        reach: Reach::Main,
+        provocation: Provocation::Command(&["restart", "web/0"]),
+        then: Then::Answers(1, "cannot listen to a forked process"),
+        does: "the same",
     },
 ];

@@ -1,6 +1,8 @@
 //! Says how the supervisor is configured that suffers the faults of a table.
 
-use ostler_tests::Ostler;
+use std::path::Path;
+
+use ostler_tests::{Ostler, Target, place, programs};
 
 /// `failures` is out of reach: what is shown here is one failure, not a pool that is given up. Nothing is recalled from a
 /// worker that is merely slow: those are calls that would count.
@@ -13,6 +15,7 @@ recall_after = "60s"
 start = { failures = 10000, backoff = ["20ms", "50ms"] }
 drain = { timeout = "1s", kill_after = "1s" }
 process = { cwd = ".", PROCESS }
+PROGRAM
 MORE
 "#;
 /// Its first listener, and the one that a reload adds and takes away.
@@ -25,11 +28,41 @@ pub(crate) const SOMEBODY_ELSE: House =
 /// What is particular about a supervisor.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct House {
+    pub(crate) program: Program,
     /// What its workers are given, beside a directory.
     pub(crate) process: &'static str,
     /// More of its pool.
     pub(crate) more: &'static str,
     pub(crate) manager: Managed,
+}
+
+/// What its workers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// The built-in hello server.
+    Hello,
+    /// One that knows nothing of ostler and forks for each connection. It believes in one listener.
+    Forking,
+    /// One that is forked by a template.
+    Template,
+}
+
+impl Program {
+    /// The lines of a pool that name it.
+    fn lines(self) -> String {
+        match self {
+            Program::Hello => String::new(),
+            Program::Forking => {
+                let shown = |path: std::path::PathBuf| path.display().to_string();
+                let command = [shown(place::unmodified_python("python")), shown(place::unmodified("forking.py"))];
+                format!("command = {}\nhandoff = \"accept\"", programs::toml(&command))
+            }
+            Program::Template => {
+                let command = programs::templated(Path::new("journal"), &[]);
+                format!("command = {}\nreload.template = true", programs::toml(&command))
+            }
+        }
+    }
 }
 
 /// Whether there is a service manager to talk to.
@@ -40,10 +73,20 @@ pub(crate) enum Managed {
 }
 
 impl House {
-    pub(crate) const PLAIN: House = House { process: "umask = \"022\"", more: "", manager: Managed::No };
+    pub(crate) const PLAIN: House =
+        House { program: Program::Hello, process: "umask = \"022\"", more: "", manager: Managed::No };
 
     pub(crate) fn config(self, listen: &str) -> String {
-        CONFIG.replace("LISTEN", listen).replace("PROCESS", self.process).replace("MORE", self.more)
+        let config = CONFIG.replace("LISTEN", listen).replace("PROCESS", self.process);
+        config.replace("PROGRAM", &self.program.lines()).replace("MORE", self.more)
+    }
+
+    /// Where it listens from the start on.
+    pub(crate) fn listen(self, tcp: &Target) -> String {
+        match self.program {
+            Program::Hello | Program::Template => format!("{WEB}, {:?}", tcp.listen()),
+            Program::Forking => WEB.to_owned(),
+        }
     }
 }
 

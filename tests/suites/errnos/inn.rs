@@ -40,7 +40,7 @@ impl Inn {
     pub(crate) fn open(house: House) -> Inn {
         let (scratch, tcp) = (Scratch::new(), Target::free_tcp());
         let manager = (house.manager == Managed::Yes).then(|| Manager::at(scratch.path("manager.sock")));
-        let mut builder = Builder::new(&scratch).config(house.config(&format!("{WEB}, {:?}", tcp.listen())));
+        let mut builder = Builder::new(&scratch).config(house.config(&house.listen(&tcp)));
         if let Some(manager) = &manager {
             builder = builder.env("NOTIFY_SOCKET", manager.path().display().to_string());
         }

@@ -36,9 +36,12 @@ fn tables() -> String {
         ("A worker's death", rows::DEATHS),
         ("Client commands, reloads, drains", rows::COMMANDS),
         ("A reload that changes listeners", affairs::LISTENERS),
+        ("Processes of an unmodified program", affairs::STRANGERS),
+        ("Templates", affairs::TEMPLATES),
         ("Hooks", affairs::HOOKS),
         ("The service manager", affairs::MANAGER),
         ("The log", rows::LOG),
+        ("The scoreboard", affairs::SCOREBOARD),
     ];
     let mut text = String::new();
     for (title, rows) in running {

@@ -993,6 +993,15 @@ pub(crate) const STARTS: &[Start] = &[
         does: "the same",
     },
     Start {
+        during: "making the copy of the scoreboard in memory",
+        calls: "memfd_create",
+        errnos: &["EMFILE", "ENFILE", "ENOMEM"],
+        when: "1",
+        listen: UNIX,
+        then: Ending::Exits(1, &["cannot start"]),
+        does: "the same",
+    },
+    Start {
         during: "starting the scoreboard's thread",
         calls: "?clone3,clone",
         errnos: &["EAGAIN"],
