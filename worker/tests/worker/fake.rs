@@ -22,11 +22,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
 use ostler_shared::completion::{Completion, Outcome};
-use ostler_shared::env::{
-    self, CONTROL_FD, DOORBELL_FD, FDS, GAUGES_FD, MAILBOX_FD, POOL, PROTOCOL, REGION_FD, WORKER,
-};
+use ostler_shared::env::{self, FDS, LISTEN_FDS, MAILBOX_FD, POOL, PROTOCOL, WORKER};
 use ostler_shared::packet::{self, Claim, Take, Wait, claim, hand_off, recv_frame, send_frame};
-use ostler_shared::region::{Shared, SupervisorSide};
+use ostler_shared::region::{Gate, Shared, SupervisorSide};
 use ostler_shared::ring::Capacity;
 use ostler_shared::sys::clock::monotonic_ns;
 use ostler_shared::sys::fd::duplicate;
@@ -40,8 +38,6 @@ use crate::programs::PROGRAM;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// Above every number that the worker shall find its descriptors under.
 const OUT_OF_THE_WAY: RawFd = 16;
-/// Where the worker's process holds the line whose end proves its death.
-const LIFELINE_FD: RawFd = 8;
 /// Tests hand over far more than a real supervisor would.
 const RING_RECORDS: u32 = 8192;
 
@@ -52,11 +48,20 @@ pub(crate) struct Setup {
     pub(crate) heartbeat_ms: u64,
     pub(crate) marks: Marks,
     pub(crate) nofile: Option<u64>,
+    /// What it accepts from by itself; with none, connections come in its mailbox.
+    pub(crate) listeners: Vec<OwnedFd>,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { concurrency: 1, drain_timeout_ms: 30_000, heartbeat_ms: 0, marks: Marks::Unread, nofile: None }
+        Setup {
+            concurrency: 1,
+            drain_timeout_ms: 30_000,
+            heartbeat_ms: 0,
+            marks: Marks::Unread,
+            nofile: None,
+            listeners: Vec::new(),
+        }
     }
 }
 
@@ -85,11 +90,16 @@ pub(crate) static FORKS: RwLock<()> = RwLock::new(());
 impl Fake {
     /// Starts a program of this test binary and sees it through Hello, Welcome and Ready.
     pub(crate) fn start(program: &str, setup: &Setup) -> Fake {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["a_worker_program", "--exact", "--nocapture", "--test-threads=1"]).env(PROGRAM, program);
-        let mut fake = Fake::spawn(command, setup);
+        let mut fake = Fake::spawn_named(program, setup);
         fake.welcome(setup);
         fake
+    }
+
+    /// Starts a program of this test binary.
+    pub(crate) fn spawn_named(program: &str, setup: &Setup) -> Fake {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["a_worker_program", "--exact", "--nocapture", "--test-threads=1"]).env(PROGRAM, program);
+        Fake::spawn(command, setup)
     }
 
     pub(crate) fn start_example(name: &str, setup: &Setup) -> Fake {
@@ -105,16 +115,20 @@ impl Fake {
         let Shared { side, region, gauges } = Shared::create(Capacity::at_least(RING_RECORDS).unwrap()).unwrap();
         let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap();
         let (lifeline, held) = io::pipe().unwrap();
-        let give = |fd: BorrowedFd<'_>, number| (duplicate(fd, OUT_OF_THE_WAY).unwrap(), number);
-        let given = [
-            give(theirs.as_fd(), MAILBOX_FD),
-            give(their_control.as_fd(), CONTROL_FD),
-            give(region.as_fd(), REGION_FD),
-            give(gauges.as_fd(), GAUGES_FD),
-            give(doorbell.as_fd(), DOORBELL_FD),
-            give(held.as_fd(), LIFELINE_FD),
-        ];
-        command.env(PROTOCOL, "1").env(POOL, "web").env(WORKER, "3.7").env(FDS, env::fds() + ",later:9");
+        let others = [their_control.as_fd(), region.as_fd(), gauges.as_fd(), doorbell.as_fd()];
+        let in_order: Vec<_> = if setup.listeners.is_empty() {
+            command.env(FDS, env::fds() + ",later:9");
+            [theirs.as_fd()].into_iter().chain(others).collect()
+        } else {
+            side.set_gate(Gate::Open);
+            let count = RawFd::try_from(setup.listeners.len()).unwrap();
+            command.env(FDS, env::fds_behind_listeners(MAILBOX_FD + count)).env(LISTEN_FDS, count.to_string());
+            setup.listeners.iter().map(AsFd::as_fd).chain(others).chain([theirs.as_fd()]).collect()
+        };
+        // Last comes the line whose end proves its death.
+        let numbered = (MAILBOX_FD..).zip(in_order.into_iter().chain([held.as_fd()]));
+        let given = numbered.map(|(number, fd)| (duplicate(fd, OUT_OF_THE_WAY).unwrap(), number)).collect();
+        command.env(PROTOCOL, "1").env(POOL, "web").env(WORKER, "3.7");
         // Nobody reads what it prints before its end, and the traces of a few panics would fill the pipe.
         command.env("RUST_BACKTRACE", "0");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -132,7 +146,16 @@ impl Fake {
     }
 
     fn welcome(&mut self, setup: &Setup) {
+        self.hear_hello();
+        self.answer_hello(setup);
+    }
+
+    pub(crate) fn hear_hello(&self) {
         assert!(matches!(self.hear(), ToSupervisor::Hello(Hello { protocol: 1, .. })));
+    }
+
+    /// Says Welcome, and hears that it is ready.
+    pub(crate) fn answer_hello(&self, setup: &Setup) {
         self.tell(&ToWorker::Welcome(Welcome {
             protocol: 1,
             concurrency: setup.concurrency,
@@ -324,7 +347,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
 }
 
 /// Lays out the descriptors of a worker and its limit.
-fn inherit(command: &mut Command, given: [(OwnedFd, RawFd); 6], nofile: Option<u64>) {
+fn inherit(command: &mut Command, given: Vec<(OwnedFd, RawFd)>, nofile: Option<u64>) {
     let hard = getrlimit(Resource::RLIMIT_NOFILE).unwrap().1;
     let lay_out = move || {
         for (fd, number) in &given {

@@ -11,6 +11,7 @@ mod examples;
 mod fake;
 mod half_open;
 mod leaving;
+mod listening;
 mod marking;
 mod programs;
 mod serving;
