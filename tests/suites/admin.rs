@@ -12,7 +12,7 @@ use ostler_tests::http::{Answer, Connection, Keep, get_once};
 use ostler_tests::load::Load;
 use ostler_tests::status::Status;
 use ostler_tests::target::{Stream, Target};
-use ostler_tests::{Ostler, place, procs};
+use ostler_tests::{Builder, Ostler, Scratch, place, procs, programs};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -158,6 +158,33 @@ fn counters_balance_at_every_instant_while_workers_are_killed_and_agree_with_the
     // One that was answered may be lost all the same, when its worker died before it could say so.
     assert!(f64::from(u32::try_from(tally.failed()).expect("few")) <= lost, "{tally:?} {lost}");
     ostler.stop();
+}
+
+#[test]
+fn a_template_is_counted_with_the_workers_that_it_has_forked() {
+    let scratch = Scratch::new();
+    let command = programs::toml(&programs::templated(&scratch.path("journal"), &[]));
+    let pool = POOL.replace("concurrency = 1", &format!("command = {command}\nreload.template = true"));
+    let mut ostler = Builder::new(&scratch).config(format!("{ADMIN}{pool}")).start();
+    let shows = |what: &str, wanted: [f64; 3]| {
+        wait_for(SOON, what, || {
+            let metrics = parsed(&text(&ostler, "/metrics"));
+            let state = |state: &str| {
+                metrics.get(&format!("ostler_pool_templates{{\"pool\": \"web\", \"state\": \"{state}\"}}"))
+            };
+            let of_newest = |name: &str| metrics.get(&format!("ostler_template_{name}{{\"pool\": \"web\"}}"));
+            assert!(!metrics.keys().any(|key| key.contains("template") && key.contains("admin")), "it has none");
+            let is_alone = ["starting", "draining", "leaving"].iter().all(|other| state(other) == Some(&0.0));
+            let shown = [state("ready"), of_newest("generation"), of_newest("forked")];
+            (is_alone && shown == wanted.each_ref().map(Some)).then_some(())
+        });
+    };
+    shows("it has forked both", [1.0, 1.0, 2.0]);
+    send(pids_of(&ostler, "web")[0], Signal::SIGKILL);
+    shows("it has forked a third one", [1.0, 1.0, 3.0]);
+    assert_eq!(ostler.command(&["reload", "web"]).code, 0);
+    shows("the next one has forked both", [1.0, 2.0, 2.0]);
+    ostler.stop_clean();
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use ostler_shared::scoreboard::Content;
-use ostler_shared::scoreboard::content::{Pool, Worker};
+use ostler_shared::scoreboard::content::{Pool, Template, Worker};
 
 use super::exposition::{Exposition, Kind, seconds};
 use Kind::{Counter, Gauge};
@@ -16,6 +16,7 @@ const SLOTS_LISTED_MAX: usize = 1024;
 
 const POOL_STATES: [&str; 7] = ["starting", "ready", "degraded", "failed", "paused", "draining", "stopped"];
 const WORKER_STATES: [&str; 5] = ["starting", "ready", "draining", "leaving", "backoff"];
+const TEMPLATE_STATES: [&str; 4] = ["starting", "ready", "draining", "leaving"];
 const SUPERVISOR_STATES: [&str; 4] = ["running", "reloading", "draining", "stopping"];
 
 /// Whether this is the pool that answers here.
@@ -30,6 +31,7 @@ pub(super) fn text(content: &Content, now_ns: u64) -> String {
     pools(&mut out, content);
     connections(&mut out, content, now_ns);
     workers(&mut out, content);
+    templates(&mut out, content, now_ns);
     let slots = content.pools.iter().map(|pool| (pool.name.as_ref(), Slot::all_of(pool))).collect::<Vec<_>>();
     each_slot(&mut out, &slots, now_ns);
     out.into_text()
@@ -205,6 +207,30 @@ fn workers(out: &mut Exposition, content: &Content) {
             dismissed.sample(&[("pool", &pool.name), ("reason", reason)], count);
         }
     }
+}
+
+fn templates(out: &mut Exposition, content: &Content, now_ns: u64) {
+    let mut count = out.family(Gauge, "ostler_pool_templates", "Templates by state; during a reload there are two.");
+    for pool in content.pools.iter().filter(|pool| !pool.templates.is_empty()) {
+        for one in TEMPLATE_STATES {
+            let templates = pool.templates.iter().filter(|template| template.state == one).count();
+            count.sample(&[("pool", &pool.name), ("state", one)], templates);
+        }
+    }
+    let family =
+        (Gauge, "ostler_template_generation", "The generation that the newest ready template forks workers of.");
+    each_pool(out, content, family, |pool| newest_ready(pool).map(|template| template.generation));
+    let family = (Gauge, "ostler_template_age_seconds", "How long ago it was started.");
+    each_pool(out, content, family, |pool| {
+        newest_ready(pool).map(|template| seconds(now_ns.saturating_sub(template.spawned_at_ns)))
+    });
+    let family = (Gauge, "ostler_template_forked", "Workers that it has forked; another template begins with 0.");
+    each_pool(out, content, family, |pool| newest_ready(pool).map(|template| template.forked));
+}
+
+fn newest_ready(pool: &Pool) -> Option<&Template> {
+    let ready = pool.templates.iter().filter(|template| template.state == "ready");
+    ready.max_by_key(|template| (template.generation, template.id))
 }
 
 /// An incumbent and its successor in one.

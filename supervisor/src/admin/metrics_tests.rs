@@ -121,6 +121,40 @@ fn incumbent_and_successor_are_one_series() {
     assert!(lines.contains(&"ostler_worker_claimed{pool=\"web\",worker=\"0\"} 2"), "{text}");
 }
 
+fn template(id: u64, generation: u32, state: &'static str) -> Template {
+    Template { id, generation, pid: Some(4712), state: state.into(), spawned_at_ns: 4_000 * MS, forked: 10 * id }
+}
+
+#[test]
+fn of_several_templates_the_newest_one_that_is_ready_counts() {
+    let lines = |templates: &[Template]| {
+        let mut content = example();
+        content.pools[0].templates = templates.to_vec();
+        let text = text(&content, 10_000 * MS);
+        text.lines()
+            .filter(|line| line.contains("template") && !line.starts_with('#'))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(lines(&[]), [""; 0]);
+    let begun = lines(&[template(1, 3, "starting")]);
+    assert_eq!(begun[0], "ostler_pool_templates{pool=\"web\",state=\"starting\"} 1");
+    assert_eq!(begun.len(), 4, "of one that has not loaded there is no more to say: {begun:?}");
+    let reloading = lines(&[template(1, 3, "draining"), template(4, 4, "ready"), template(2, 3, "ready")]);
+    assert_eq!(
+        reloading,
+        [
+            "ostler_pool_templates{pool=\"web\",state=\"starting\"} 0",
+            "ostler_pool_templates{pool=\"web\",state=\"ready\"} 2",
+            "ostler_pool_templates{pool=\"web\",state=\"draining\"} 1",
+            "ostler_pool_templates{pool=\"web\",state=\"leaving\"} 0",
+            "ostler_template_generation{pool=\"web\"} 4",
+            "ostler_template_age_seconds{pool=\"web\"} 6",
+            "ostler_template_forked{pool=\"web\"} 40",
+        ]
+    );
+}
+
 #[test]
 fn books_balance_in_what_is_scraped() {
     let content = example();

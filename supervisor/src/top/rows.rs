@@ -2,7 +2,7 @@
 //!
 //! Pure. What nobody counts stays `None`, and is never 0.
 
-use ostler_shared::scoreboard::content::{LastExit, Pool, Quantile, Worker};
+use ostler_shared::scoreboard::content::{LastExit, Pool, Quantile, Template, Worker};
 
 use super::history::History;
 
@@ -28,6 +28,16 @@ pub(super) struct PoolRow {
     pub(super) shed: u64,
     pub(super) stuck: u32,
     pub(super) undone_because: Option<String>,
+    /// Who forks its workers; none where they are started one by one.
+    pub(super) templates: Vec<TemplateRow>,
+}
+
+/// A process that has loaded everything and forks workers.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct TemplateRow {
+    pub(super) generation: u32,
+    pub(super) state: String,
+    pub(super) forked: u64,
 }
 
 /// A worker, or a slot that waits for one, as a row.
@@ -109,7 +119,12 @@ fn pool_row(history: &History, pool: &Pool) -> PoolRow {
         shed: sum(&mut [shed.queue_full, shed.queue_timeout, shed.client_gone, shed.per_uid, shed.stopping].into_iter()),
         stuck: pool.stuck,
         undone_because: pool.undone_because.clone(),
+        templates: pool.templates.iter().map(template_row).collect(),
     }
+}
+
+fn template_row(template: &Template) -> TemplateRow {
+    TemplateRow { generation: template.generation, state: template.state.to_string(), forked: template.forked }
 }
 
 fn worker_row(history: &History, pool: &Pool, worker: &Worker) -> WorkerRow {

@@ -6,7 +6,7 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 
 use super::super::arrange::{By, Direction};
-use super::super::rows::{PoolRow, WorkerRow};
+use super::super::rows::{PoolRow, TemplateRow, WorkerRow};
 use super::super::state::{Focus, Top};
 use super::super::words::{bytes, count, length, or_unknown, pair, plain, rate};
 use super::columns::{Column, Mark, Side, fitting, row, titles};
@@ -148,11 +148,22 @@ fn caption(top: &Top, shown: usize) -> Line<'static> {
         (by, Direction::Up) => format!(" · by {} ↑", by.word()),
         (by, Direction::Down) => format!(" · by {} ↓", by.word()),
     };
-    let pool = arrangement.pool.as_ref().map_or(String::new(), |pool| format!(" · of {}", plain(pool)));
+    let pool = arrangement.pool.as_ref().map_or(String::new(), |pool| of_pool(top, pool));
     let filter = arrangement.filter.trim();
     let filter = if filter.is_empty() { String::new() } else { format!(" · with {}", plain(filter)) };
     let hidden = if arrangement.hides() { " (Esc: all)" } else { "" };
     Line::styled(format!("workers {shown}{pool}{filter}{order}{hidden}"), Style::new())
+}
+
+/// A pool by itself, with those that fork its workers.
+fn of_pool(top: &Top, name: &str) -> String {
+    let pool = top.pools().into_iter().find(|pool| pool.name == name);
+    let templates = pool.map_or_else(Vec::new, |pool| pool.templates);
+    let shown = templates.iter().map(|template| {
+        let TemplateRow { generation, state, forked } = template;
+        format!(" · template.{generation} {}, {} forked", plain(state), count(*forked))
+    });
+    std::iter::once(format!(" · of {}", plain(name))).chain(shown).collect()
 }
 
 fn mark(is_chosen: bool, has_keys: bool) -> Mark {

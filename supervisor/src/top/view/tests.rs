@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crossterm::event::{KeyCode, KeyEvent};
+use ostler_shared::scoreboard::content::Template;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
@@ -108,6 +109,26 @@ fn a_stopped_supervisor_and_one_that_is_gone_are_said_with_the_time() {
     find(&lines, "web/1.3");
     top.look(running(content()));
     assert!(screen(&mut top, 100, 20)[0].contains(" · running · "));
+}
+
+#[test]
+fn a_pool_by_itself_is_shown_with_who_forks_its_workers() {
+    let template = |generation, state: &'static str, forked| Template {
+        id: 30 + forked,
+        generation,
+        pid: Some(100),
+        state: state.into(),
+        spawned_at_ns: 910 * S,
+        forked,
+    };
+    let mut own = content();
+    own.pools[0].templates = vec![template(3, "ready", 12), template(4, "starting", 0)];
+    let mut top = Top::default();
+    top.look(running(own));
+    assert!(!screen(&mut top, 100, 20).concat().contains("template"), "there is no room for all of them");
+    press(&mut top, "\t\n");
+    let lines = screen(&mut top, 100, 20);
+    find(&lines, "workers 3 · of web · template.3 ready, 12 forked · template.4 starting, 0 forked (Esc: all)");
 }
 
 #[test]
