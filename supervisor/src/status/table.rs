@@ -98,7 +98,9 @@ fn missing_workers(pool: &PoolStatus) -> Option<String> {
         let times = if worst.restarts > 1 { format!(", {} times", worst.restarts) } else { String::new() };
         format!(" ({}{times})", how(exit))
     });
-    Some(format!("{} of {} workers in backoff{why}", waiting.len(), pool.target))
+    // Nobody tries again by himself.
+    let how_long = if pool.state == "failed" { "given up" } else { "in backoff" };
+    Some(format!("{} of {} workers {how_long}{why}", waiting.len(), pool.target))
 }
 
 fn how(exit: &ExitStatus) -> String {
@@ -136,7 +138,7 @@ fn pool_lines(pool: &PoolStatus) -> Vec<String> {
             ms(pool.service_ms.p99)
         ),
         format!(
-            "  {:<14} {:>8} {:<9} {:>9} {:>10} {:>8} {:>6} {:>8}",
+            "  {:<14} {:>8} {:<9} {:>9} {:>10} {:>8} {:>5} {:>8}",
             "worker", "pid", "state", "load", "done", "rss", "age", "restarts"
         ),
     ];
@@ -152,7 +154,7 @@ fn worker_line(pool: &PoolStatus, worker: &WorkerStatus) -> String {
     let dash = || "-".to_owned();
     let held = worker.claimed.zip(worker.waiting).map(|(claimed, waiting)| claimed.saturating_add(waiting));
     format!(
-        "  {:<14} {:>8} {:<9} {:>9} {:>10} {:>8} {:>6} {:>8}",
+        "  {:<14} {:>8} {:<9} {:>9} {:>10} {:>8} {:>5} {:>8}",
         worker_name(&pool.name, worker),
         worker.pid.map_or_else(dash, |pid| pid.to_string()),
         worker.state,
@@ -167,7 +169,7 @@ fn worker_line(pool: &PoolStatus, worker: &WorkerStatus) -> String {
 fn template_line(template: &TemplateStatus) -> String {
     let dash = || "-".to_owned();
     format!(
-        "  {:<14} {:>8} {:<9} {:>9} {:>10} {:>8} {:>6}",
+        "  {:<14} {:>8} {:<9} {:>9} {:>10} {:>8} {:>5}",
         format!("template.{}", template.generation),
         template.pid.map_or_else(dash, |pid| pid.to_string()),
         template.state,
@@ -294,6 +296,7 @@ mod tests {
         pools[4].workers[0].estimated = vec!["passed".into(), "executed".into()];
         pools[4].workers[1].estimated = vec!["passed".into()];
         pools.push(pool("f", "ready", vec![worker(0, "ready")]));
+        pools.push(pool("g", "failed", vec![worker(0, "ready"), worker(1, "backoff")]));
         let shown = text(&status(pools), Paint::Plain);
         let troubles: Vec<&str> = shown.lines().take_while(|line| line.starts_with('!')).collect();
         let expected = [
@@ -302,6 +305,7 @@ mod tests {
             "! c: ready: the line is full, 4096 of 4096",
             "! d: ready: the last reload was undone: worker d/0.2 ended",
             "! e: ready: claimed, done and lost are estimated (executed, passed)",
+            "! g: failed: 1 of 2 workers given up (exit 3, 5 times)",
         ];
         assert_eq!(troubles, expected);
     }
@@ -317,6 +321,13 @@ mod tests {
         assert!(!shown.contains('!'), "{shown}");
         assert!(shown.contains("  accepted - · done - · lost - · shed 0 · waiting - · claimed -\n"), "{shown}");
         assert!(shown.contains(" -/256          -  8192.0M"), "{shown}");
+    }
+
+    #[test]
+    fn the_table_of_workers_has_room_for_its_last_column() {
+        let shown = text(&status(vec![pool("web", "ready", vec![worker(4095, "starting")])]), Paint::Plain);
+        let ends = |start: &str| shown.lines().find(|line| line.starts_with(start)).map(|line| &line[line.len() - 9..]);
+        assert_eq!((ends("  worker "), ends("  web/4095.12 ")), (Some(" restarts"), Some("        5")), "{shown}");
     }
 
     #[test]
