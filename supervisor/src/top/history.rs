@@ -153,9 +153,10 @@ impl History {
     }
 }
 
-/// A pid alone may be another's.
-fn who(supervisor: &Supervisor) -> (u32, Option<u64>, u64) {
-    (supervisor.pid, supervisor.process_start, supervisor.started_at_ns)
+/// A pid alone may be another's. What it says of its own age is no name: it leaves out the time that it was stopped, and so each time it
+/// is reckoned anew.
+fn who(supervisor: &Supervisor) -> (u32, Option<u64>) {
+    (supervisor.pid, supervisor.process_start)
 }
 
 #[cfg(test)]
@@ -175,6 +176,19 @@ mod tests {
 
     fn rate(history: &History) -> Option<f64> {
         history.rate_of_worker(&history.content.as_ref()?.pools[0].workers[0])
+    }
+
+    #[test]
+    fn a_supervisor_that_reckons_its_age_anew_is_the_same_one() {
+        let mut history = History::default();
+        for second in 0..5 {
+            let mut look = served(1000 + second, 10 * second);
+            if let Found::State { content, .. } = &mut look.found {
+                content.supervisor.started_at_ns += second;
+            }
+            history.take(look);
+        }
+        assert_eq!(rate(&history), Some(10.0));
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub(super) fn row<Row>(
     let mut spans = vec![Span::raw(lead)];
     for (at, (column, width)) in columns.iter().enumerate() {
         let (text, style) = (column.cell)(row);
+        // Reversed, a colour would be a block.
+        let style = if whole == Style::new() { style } else { Style { fg: None, ..style } };
         let gap = if at + 1 < columns.len() { " " } else { "" };
         spans.push(Span::styled(fitted(&text, *width, column.side), style));
         spans.push(Span::raw(gap));
@@ -118,6 +120,20 @@ mod tests {
         assert_eq!(shown(19), "  name         more");
         assert_eq!(shown(9), "  name   ");
         assert_eq!(shown(0), "  name  ");
+    }
+
+    #[test]
+    fn a_row_that_is_chosen_has_one_colour() {
+        static RED: [Column<&str>; 1] = [Column {
+            title: "name",
+            width: 6,
+            side: Side::Left,
+            rank: 0,
+            cell: |row| ((*row).to_owned(), Style::new().red().bold()),
+        }];
+        let columns = fitting(&RED, 20);
+        let style = |mark| row(&columns, &"x", mark, Style::new().reversed()).spans[1].style;
+        assert_eq!((style(Mark::Kept), style(Mark::Chosen)), (Style::new().red().bold(), Style::new().bold()));
     }
 
     #[test]
