@@ -12,7 +12,7 @@ use ostler_tests::http::{Answer, Connection, Keep, get_once};
 use ostler_tests::load::Load;
 use ostler_tests::status::Status;
 use ostler_tests::target::{Stream, Target};
-use ostler_tests::{Builder, Ostler, Scratch, place, procs, programs};
+use ostler_tests::{Builder, Ostler, Scratch, bounded, place, procs, programs};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,6 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const AT_ONCE: Duration = Duration::from_millis(100);
 /// `HEAD_WITHIN` of the server, and some slack.
 const HEAD_WITHIN: Duration = Duration::from_secs(5 + 15);
+/// A browser on a machine with other work to do.
+const BROWSER_LIMIT: Duration = Duration::from_secs(90);
+/// What of the page is looked at.
+const EXPRESSION: &str = "({ \
+    wide: document.documentElement.scrollWidth, text: document.body.innerText, title: document.title, \
+    made_of_words: document.querySelectorAll('img, b').length, focus: document.activeElement.ariaLabel, \
+    outline: getComputedStyle(document.activeElement).outlineStyle, ink: getComputedStyle(document.body).color, \
+    ground: getComputedStyle(document.body).backgroundColor })";
 const POOL: &str = "[pool.web]\nlisten = [\"unix:web.sock\"]\nworkers = 2\nconcurrency = 1\nqueue.limit = 3\n";
 /// For many connections in a short time.
 const FAST_POOL: &str = "[pool.web]\nlisten = [\"unix:web.sock\"]\nworkers = 2\nconcurrency = 8\n[pool.web.start]\nfailures = 100\nbackoff = [\"10ms\", \"10ms\"]\n";
@@ -254,6 +262,57 @@ fn the_state_has_the_schema_of_the_command_and_the_page_all_of_its_parts() {
         (died && live["reloads"][0]["outcome"] == "ok" && !live["history"]["web"].as_array()?.is_empty()).then_some(())
     });
     ostler.wait_status("all are back", |status| (status.pool("web").ready().len() == 2).then_some(()));
+    ostler.stop_clean();
+}
+
+/// What an expression is worth in the page as a browser shows it, in so many columns of pixels, after one press of Tab.
+fn seen(target: &Target, width: u16, scheme: &str, expression: &str) -> Value {
+    let Target::Tcp(address) = target else { panic!("a browser knows no other sockets") };
+    let mut picture = Command::new(place::workspace().join("docs/screens/picture"));
+    picture.arg(format!("http://{address}/")).args([
+        "/dev/null",
+        &width.to_string(),
+        "0",
+        scheme,
+        "2",
+        "1",
+        expression,
+    ]);
+    let output = bounded::run(&mut picture, BROWSER_LIMIT);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    serde_json::from_str(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn the_page_fits_a_phone_shows_the_focus_and_takes_what_workers_say_for_text() {
+    const EVIL: &str = "<img src=x onerror=document.title=1><b>";
+    let slow_start = place::program("slow_start").display().to_string();
+    let worker = format!("echo '{EVIL}{}'; exec {slow_start} 0", "x".repeat(300));
+    let target = Target::free_tcp();
+    let config = |script: &str| {
+        let command = serde_json::to_string(&["sh", "-c", script]).expect("JSON");
+        format!("[admin]\nlisten = \"{}\"\n{POOL}command = {command}\n", target.listen())
+    };
+    let mut ostler = Ostler::builder().config(config(&worker)).start();
+    send(pids_of(&ostler, "web")[0], Signal::SIGKILL);
+    ostler.wait_status("both are back", |status| (status.pool("web").ready().len() == 2).then_some(()));
+    ostler.rewrite_config(&config(&format!("echo '{EVIL}'; exit 3")));
+    assert_eq!(ostler.command(&["reload", "web"]).code, 3);
+    let look = |width, scheme| {
+        wait_for(BROWSER_LIMIT, "the page knows what has happened", || {
+            let seen = seen(&target, width, scheme, EXPRESSION);
+            let text = seen["text"].as_str().expect("text");
+            ["SIGKILL", "the last reload was undone", EVIL].iter().all(|what| text.contains(what)).then_some(seen)
+        })
+    };
+    let phone = look(360, "light");
+    assert_eq!(phone["wide"], 360, "nothing has to be scrolled sideways: {phone}");
+    assert_eq!(phone["made_of_words"], 0, "{phone}");
+    assert!(phone["title"].as_str().is_some_and(|title| title.ends_with("ostler")), "{phone}");
+    assert_eq!((&phone["focus"], &phone["outline"]), (&"Workers of web".into(), &"solid".into()), "{phone}");
+    let dark = look(1000, "dark");
+    assert_eq!((&dark["wide"], &phone["ground"]), (&1000.into(), &"rgb(255, 255, 255)".into()));
+    assert_eq!((&dark["ground"], &dark["ink"]), (&"rgb(13, 17, 23)".into(), &"rgb(230, 237, 243)".into()));
     ostler.stop_clean();
 }
 
