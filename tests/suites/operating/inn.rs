@@ -83,7 +83,7 @@ impl Inn {
     /// Each worker that is free answers one client; those of these slots have a second request of theirs for ever.
     pub(crate) fn serve(&mut self, held: &[u32]) {
         let pool = self.ostler.status().pool("web").clone();
-        let free = pool.workers.iter().filter(|worker| worker.claimed < worker.capacity.into()).count();
+        let free = pool.workers.iter().filter(|worker| worker.claimed < worker.capacity).count();
         let mut guests: Vec<(u32, Connection)> = (0..free)
             .map(|_| {
                 let mut guest = self.connect();

@@ -4,10 +4,29 @@
 
 /// The text with a word in place of what varies, and one space between words.
 pub(crate) fn plain(text: &str) -> String {
-    // Root alone sees the kernel's stacks.
-    let lines = text.lines().filter(|line| !line.contains("[<0>]"));
-    lines.map(line).fold(String::new(), |text, line| text + &line + "\n")
+    let mut lines: Vec<String> = Vec::new();
+    let mut is_log = false;
+    for text in text.lines() {
+        // How many lines of the log fit below depends on what is above.
+        is_log = !text.is_empty() && (is_log || text == LOG_ON_A_SCREEN);
+        match (text.contains(STACK), text.split_once(WHOSE)) {
+            (true, whose) => {
+                // Root alone sees the kernel's stacks. What the last line of a message says of all of it stays.
+                let last = lines.last_mut().filter(|_| !is_log);
+                last.zip(whose)
+                    .into_iter()
+                    .for_each(|(last, (_, whose))| *last += &format!(" {}", line(&format!("{WHOSE}{whose}"))));
+            }
+            (false, _) if is_log && text != LOG_ON_A_SCREEN => {}
+            (false, _) => lines.push(line(text)),
+        }
+    }
+    lines.into_iter().fold(String::new(), |text, line| text + line.trim_end() + "\n")
 }
+
+const STACK: &str = "[<0>]";
+const WHOSE: &str = " worker=";
+const LOG_ON_A_SCREEN: &str = "its slot's last lines of the log";
 
 fn line(line: &str) -> String {
     let mut words: Vec<String> = line.split_whitespace().map(word).collect();
@@ -111,6 +130,15 @@ fn after_duration(text: &str) -> Option<&str> {
         ["µs", "ms", "us", "s", "m", "h", "d"].iter().find(|unit| !digits.is_empty() && behind.starts_with(**unit))?;
     let behind = &behind[unit.len()..];
     if is_end(behind) { Some(behind) } else { after_duration(behind) }
+}
+
+#[test]
+fn stacks_are_for_root_alone() {
+    let root =
+        "  | thread 7 ostler-watch\n  |   [<0>] poll+0x1/0x2\n  |   [<0>] syscall+0x1/0x2 worker=web/1.1 conn=c4\n";
+    assert_eq!(plain(root), plain("  | thread 7 ostler-watch worker=web/1.1 conn=c4\n"));
+    let screen = |log: &str| format!("thread 7\n{LOG_ON_A_SCREEN}\n{log}\nq leave\n");
+    assert_eq!(plain(&screen("  one worker=a/0.1\n    [<0>] two worker=a/0.1\n")), plain(&screen("  another\n")));
 }
 
 #[test]
