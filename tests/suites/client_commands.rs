@@ -1,6 +1,6 @@
 //! Do the client commands say what happened, to people and to scripts, and end with the exit code of the contract?
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -53,9 +53,14 @@ fn broken() -> String {
     config(&["/bin/sh", "-c", script].map(str::to_owned))
 }
 
+/// More workers than ever stand at a gate.
+const WAITING_MAX: usize = 8;
+
 /// Holds workers of a new configuration up before they are ready.
 struct Gate<'a> {
     scratch: &'a Scratch,
+    /// Both ends of the pipe that they read: opening it waits for nobody, and what is written stays for who comes late.
+    fifo: File,
 }
 
 impl Gate<'_> {
@@ -65,13 +70,14 @@ impl Gate<'_> {
         mkfifo(&fifo, Mode::S_IRWXU).expect("the directory is ours");
         let script = format!("[ -e {} ] || read line < {}; exec {worker} 0", open.display(), fifo.display());
         ostler.rewrite_config(&config(&["/bin/sh".to_owned(), "-c".to_owned(), script]));
-        Gate { scratch }
+        let fifo = File::options().read(true).write(true).open(&fifo).expect("it was just made");
+        Gate { scratch, fifo }
     }
 
     /// Lets the one that waits go on, and those that come later.
     fn open(&self) {
         self.scratch.write("open", "");
-        std::fs::write(self.scratch.path("fifo"), "go on\n").expect("somebody reads it");
+        (&self.fifo).write_all("go on\n".repeat(WAITING_MAX).as_bytes()).expect("there is room");
     }
 }
 
