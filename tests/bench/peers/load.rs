@@ -28,7 +28,7 @@ pub(crate) struct Measured {
     pub(crate) failures: u64,
 }
 
-struct Client {
+pub(crate) struct Client {
     stream: UnixStream,
     left: u32,
     asked_at: Instant,
@@ -46,7 +46,7 @@ struct Clients<'a> {
 }
 
 /// What a look at a connection showed.
-enum Seen {
+pub(crate) enum Seen {
     Nothing,
     Answer { closes: bool },
     End,
@@ -136,14 +136,20 @@ impl Clients<'_> {
         let stream = UnixStream::connect(path)?;
         stream.set_nonblocking(true)?;
         self.epoll.add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, number))?;
-        let mut client = Client { stream, left: self.per_connection, asked_at, received: Vec::new() };
-        client.ask();
+        let mut client = Client::asking(stream, self.per_connection);
         client.asked_at = asked_at;
         Ok(client)
     }
 }
 
 impl Client {
+    /// One that has just asked for the first of so many answers.
+    pub(crate) fn asking(stream: UnixStream, count: u32) -> Client {
+        let mut client = Client { stream, left: count, asked_at: Instant::now(), received: Vec::new() };
+        client.ask();
+        client
+    }
+
     /// Sends the next request; a failure shows when the answer is read.
     fn ask(&mut self) {
         self.left -= 1;
@@ -154,7 +160,7 @@ impl Client {
         let _ = self.stream.write_all(request.as_bytes());
     }
 
-    fn receive(&mut self) -> Seen {
+    pub(crate) fn receive(&mut self) -> Seen {
         let mut bytes = [0; ANSWER_MAX];
         match self.stream.read(&mut bytes) {
             Ok(0) => Seen::End,

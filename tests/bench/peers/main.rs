@@ -1,14 +1,18 @@
 //! Compares ostler with the servers that people use today, each with the same application behind a Unix socket.
 //!
-//! `bench_peers [--only wsgi|node] [--rounds N] [--window-ms MS] [--workers N] [--threads N] [--clients N] [--faults N]`. Within
+//! `bench_peers [--only wsgi|node] [--rounds N] [--window-ms MS] [--workers N] [--threads N] [--clients N] [--faults N] [--rate N]`. Within
 //! each round every side is loaded in turn, and ostler once more, which is the A/A row; ratios are paired per round. Then each side
 //! is reloaded, and its workers are killed, under load. The peers are installed from PyPI in the versions of `prepare.rs`, into
 //! `peers` in the target directory; Node has to be there.
 
+#[path = "../tail/arrivals.rs"]
+#[expect(dead_code, reason = "all requests are of one kind here")]
+mod arrivals;
 mod faults;
 #[path = "../flags.rs"]
 mod flags;
 mod load;
+mod paced;
 mod prepare;
 mod side;
 #[path = "../spread.rs"]
@@ -20,10 +24,11 @@ use std::time::Duration;
 use faults::Faults;
 use flags::Flags;
 use load::Measured;
+use paced::Paced;
 use side::{Running, Side};
 
 const USAGE: &str = "bench_peers [--only wsgi|node] [--rounds N] [--window-ms MS] [--workers N] [--threads N] [--clients N] \
-                     [--faults N]";
+                     [--faults N] [--rate N]";
 /// Requests of a connection that is kept.
 const KEPT: u32 = 100;
 /// How long a side is loaded before its window.
@@ -38,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) clients: u32,
     rounds: u32,
     pub(crate) window: Duration,
+    /// Requests per second where they come at a rate.
+    pub(crate) rate: u32,
     /// Reloads in each round, and as many kills.
     pub(crate) faults: u32,
 }
@@ -66,7 +73,7 @@ const FAMILIES: [Family; 2] = [
 ];
 
 fn main() {
-    let names = ["--only", "--rounds", "--window-ms", "--workers", "--threads", "--clients", "--faults"];
+    let names = ["--only", "--rounds", "--window-ms", "--workers", "--threads", "--clients", "--faults", "--rate"];
     let flags = Flags::read(USAGE, &names, &[]);
     let plan = Plan {
         workers: flags.number("--workers", 4),
@@ -74,6 +81,7 @@ fn main() {
         clients: flags.number("--clients", 32),
         rounds: flags.number("--rounds", 3),
         window: Duration::from_millis(flags.number("--window-ms", 2000).into()),
+        rate: flags.number("--rate", 5000),
         faults: flags.number("--faults", 3),
     };
     prepare::peers();
@@ -87,6 +95,7 @@ fn main() {
         for per_connection in [1, KEPT] {
             compare_loads(family, per_connection, plan);
         }
+        compare_paced(family, plan);
         compare_faults(family, plan);
     }
 }
@@ -103,6 +112,17 @@ fn compare_loads(family: &Family, per_connection: u32, plan: Plan) {
     };
     let rounds: Vec<Vec<Measured>> = (0..plan.rounds).map(|_| sides(true).map(measure).collect()).collect();
     table::print_loads(family.name, per_connection, &sides(true).collect::<Vec<_>>(), &rounds);
+}
+
+fn compare_paced(family: &Family, plan: Plan) {
+    let sides = || family.sides.iter().copied().filter(|side| side.is_loaded());
+    let mut rows: Vec<(Side, Vec<Paced>)> = sides().map(|side| (side, Vec::new())).collect();
+    for _ in 0..plan.rounds {
+        for (side, found) in &mut rows {
+            found.push(paced::measure(&Running::start(*side, plan), plan));
+        }
+    }
+    table::print_paced(family.name, plan.rate, &rows);
 }
 
 fn compare_faults(family: &Family, plan: Plan) {

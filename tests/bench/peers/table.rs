@@ -2,6 +2,7 @@
 
 use crate::faults::Faults;
 use crate::load::Measured;
+use crate::paced::Paced;
 use crate::side::Side;
 use crate::spread::Spread;
 
@@ -40,6 +41,24 @@ pub(crate) fn print_loads(family: &str, per_connection: u32, sides: &[Side], rou
             columns(|side| side.cpu_us_per_request, 1)
         );
         let failures: u64 = rounds.iter().map(|round| round[at].failures).sum();
+        if failures > 0 {
+            println!("  {failures} requests FAILED without any fault");
+        }
+    }
+}
+
+pub(crate) fn print_paced(family: &str, rate: u32, rows: &[(Side, Vec<Paced>)]) {
+    let kind = format!("{family}, {rate}/s, one-shot");
+    println!("\n{kind:<NAME_WIDTH$}{:>24}{:>24}{:>24}", "p50 ms", "p99 ms", "p99.9 ms");
+    for (side, rounds) in rows {
+        let spread = |of: fn(&Paced) -> f64| Spread::of(rounds.iter().map(of));
+        println!(
+            "{side:<NAME_WIDTH$}{:>24.2}{:>24.2}{:>24.2}",
+            spread(|round| round.p50_ms),
+            spread(|round| round.p99_ms),
+            spread(|round| round.p999_ms)
+        );
+        let failures: u64 = rounds.iter().map(|round| round.failures).sum();
         if failures > 0 {
             println!("  {failures} requests FAILED without any fault");
         }
