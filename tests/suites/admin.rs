@@ -217,6 +217,13 @@ fn everything_is_answered_at_once_while_all_workers_stand_and_the_line_is_full()
         });
         assert!(best.min() < Some(AT_ONCE), "{path}");
     }
+    let best = (0..5).map(|_| {
+        let begun = Instant::now();
+        let shown = ostler.command(&["status"]);
+        assert!(shown.code == 0 && shown.stdout.contains("! web: ready: the line is full, 3 of 3"), "{shown:?}");
+        begun.elapsed()
+    });
+    assert!(best.min() < Some(AT_ONCE), "the command");
     let metrics = parsed(&text(&ostler, "/metrics"));
     assert!(
         series(&metrics, "ostler_queue_length", "") >= 3.0 && series(&metrics, "ostler_queue_oldest_seconds", "") > 0.0
