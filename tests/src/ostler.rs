@@ -12,11 +12,14 @@ use nix::unistd::Pid;
 use crate::bounded::{Output, exit_code};
 use crate::builder::Builder;
 use crate::client::Client;
-use crate::deadline::{SLACK, SOON, try_for, wait_for};
+use crate::deadline::{SLACK, SOON, pause, try_for, wait_for};
 use crate::procs;
 use crate::scratch::Scratch;
 use crate::status::{Pool, Status};
 use crate::target::Target;
+
+/// How often descriptors are counted: what comes and goes is gone in one of these looks.
+const LOOKS: usize = 30;
 
 /// A supervisor that a test started. Dropping it ends it and looks for leaks.
 #[derive(Debug)]
@@ -221,7 +224,10 @@ impl Ostler {
         found.unwrap_or_else(|| panic!("no line with {texts:?} in\n{}", self.log()))
     }
 
-    /// How many descriptors it has open.
+    /// How many descriptors it has open, those aside that come and go, such as the connection of a client that has its answer.
+    ///
+    /// # Panics
+    /// When it has ended.
     #[must_use]
     pub fn descriptor_count(&self) -> usize {
         if let Some(control) = self.control() {
@@ -229,7 +235,11 @@ impl Ostler {
             let board = PathBuf::from(format!("{}.board", control.display()));
             let _is_there = try_for(SLACK, || board.exists().then_some(()));
         }
-        procs::descriptor_count(self.pid())
+        let looks = (0..LOOKS).map(|_| {
+            pause();
+            procs::descriptor_count(self.pid())
+        });
+        looks.min().expect("there is one at least")
     }
 
     /// Waits until it has exactly so many descriptors open.
@@ -237,7 +247,7 @@ impl Ostler {
     /// # Panics
     /// When it has another number in the end; they are listed.
     pub fn wait_descriptor_count(&self, count: usize) {
-        let reached = try_for(SOON, || (self.descriptor_count() == count).then_some(()));
+        let reached = try_for(SOON, || (procs::descriptor_count(self.pid()) == count).then_some(()));
         let open = procs::descriptors(self.pid());
         assert!(reached.is_some(), "{count} descriptors before, now {}: {open:#?}", open.len());
     }
