@@ -1,8 +1,7 @@
 //! Asks sockets for what no crate wraps.
 
 use std::io;
-use std::mem::{MaybeUninit, size_of};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
@@ -55,45 +54,6 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel just made this number for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// As [`accept`], and says from where the connection comes: an address of IPv4 or IPv6; over Unix there is nothing to say.
-///
-/// # Errors
-/// As accept4(2).
-pub fn accept_from(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
-    let mut address = MaybeUninit::<libc::sockaddr_storage>::zeroed();
-    let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes to `address`, and how many there are to `length`; both outlive the call.
-    let fd = unsafe {
-        libc::accept4(listener.as_raw_fd(), address.as_mut_ptr().cast(), &raw mut length, libc::SOCK_CLOEXEC)
-    };
-    if fd == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just made this number for us alone.
-    let connection = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: it is made of integers, and all of it was zeroed.
-    let address = unsafe { address.assume_init() };
-    Ok((connection, address_of(&address)))
-}
-
-fn address_of(address: &libc::sockaddr_storage) -> Option<SocketAddr> {
-    match libc::c_int::from(address.ss_family) {
-        libc::AF_INET => {
-            // SAFETY: the family says that this is what is there, and the storage is large and aligned enough for any.
-            let inet = unsafe { &*ptr::from_ref(address).cast::<libc::sockaddr_in>() };
-            let ip = Ipv4Addr::from_bits(u32::from_be(inet.sin_addr.s_addr));
-            Some(SocketAddr::from((ip, u16::from_be(inet.sin_port))))
-        }
-        libc::AF_INET6 => {
-            // SAFETY: as above.
-            let inet = unsafe { &*ptr::from_ref(address).cast::<libc::sockaddr_in6>() };
-            let ip = Ipv6Addr::from(inet.sin6_addr.s6_addr);
-            Some(SocketAddrV6::new(ip, u16::from_be(inet.sin6_port), inet.sin6_flowinfo, inet.sin6_scope_id).into())
-        }
-        _ => None,
-    }
 }
 
 /// Lets nobody attach a filter to a socket any more, by whatever descriptor (SO_LOCK_FILTER, socket(7)).

@@ -17,6 +17,7 @@ use nix::sys::stat::{Mode, fchmodat};
 use nix::unistd::{Gid, Uid, fchownat, getegid, geteuid};
 use ostler_config::checked::{self, Address};
 use ostler_shared::ticket::{Family, Peer};
+use rustix::net::{SocketFlags, acceptfrom_with};
 
 use super::path_lock::{FileIdentity, LockError, PathLock, Record};
 use super::unix_diag;
@@ -336,8 +337,10 @@ impl Listener {
 
     /// Takes one connection out of the kernel's queue; it is close-on-exec and blocking, as workers expect.
     pub(crate) fn accept(&self) -> Accept {
-        match ostler_shared::sys::socket::accept_from(self.socket.as_fd()).map_err(|error| errno_of(&error)) {
+        let accepted = acceptfrom_with(&self.socket, SocketFlags::CLOEXEC);
+        match accepted.map_err(|error| Errno::from_raw(error.raw_os_error())) {
             Ok((connection, address)) => {
+                let address = address.and_then(|address| SocketAddr::try_from(address).ok());
                 let local = match self.family {
                     Family::Unix => peer_of(&connection).map(Caller::Local),
                     Family::V4 | Family::V6 => None,
