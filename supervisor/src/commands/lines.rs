@@ -1,6 +1,5 @@
 //! Reads lines of the supervisor, as it has them or as they come, until they end, nobody wants them, or Ctrl-C.
 
-use std::io::{self, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +18,7 @@ pub(super) fn read_lines(
     request: &Request,
     follow: Follow,
     missing: &str,
-    print: impl FnMut(&[Line]) -> io::Result<()>,
+    print: impl FnMut(&[Line]) -> Result<(), ExitCode>,
 ) -> ExitCode {
     let answers = match whereabouts(place).ask(request) {
         Ok(answers) => answers,
@@ -51,19 +50,20 @@ fn read(
     follow: Follow,
     missing: &str,
     interrupted: &AtomicBool,
-    mut print: impl FnMut(&[Line]) -> io::Result<()>,
+    mut print: impl FnMut(&[Line]) -> Result<(), ExitCode>,
 ) -> ExitCode {
     loop {
         let response = match follow {
             Follow::On => answers.next(),
             Follow::No => answers.next_soon(),
         };
-        let printed = match response {
-            Ok(Response::Lines(lines)) => print(&lines),
-            Ok(Response::Missed(count)) => {
-                say::complain(&format!("{count} {missing}"));
-                Ok(())
+        match response {
+            Ok(Response::Lines(lines)) => {
+                if let Err(end) = print(&lines) {
+                    return end;
+                }
             }
+            Ok(Response::Missed(count)) => say::complain(&format!("{count} {missing}")),
             Ok(Response::Done { text, exit }) if exit == ExitCode::Done as u8 => {
                 if !text.is_empty() {
                     say::complain(&text);
@@ -76,19 +76,6 @@ fn read(
             }
             Err(_) if interrupted.load(Ordering::Relaxed) => return ExitCode::Done,
             Err(error) => return explain(&error),
-        };
-        match printed {
-            Ok(()) => {}
-            // Nobody wanted the rest.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::Done,
-            Err(error) => return say::failed(&format!("cannot write to standard output: {error}")),
         }
     }
-}
-
-/// Writes to standard output at once.
-pub(super) fn write_out(bytes: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()
 }

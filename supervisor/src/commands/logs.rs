@@ -3,7 +3,8 @@
 use std::io::{self, IsTerminal};
 
 use super::ask::Show;
-use super::lines::{read_lines, write_out};
+use super::lines::read_lines;
+use super::say;
 use crate::cli::Place;
 use crate::control::protocol::{Follow, Line, Request, Target};
 use crate::exit::ExitCode;
@@ -28,8 +29,8 @@ fn look(show: Show) -> Look {
     }
 }
 
-pub(super) fn print(lines: &[Line], look: Look) -> io::Result<()> {
+pub(super) fn print(lines: &[Line], look: Look) -> Result<(), ExitCode> {
     let mut out = Vec::new();
     lines.iter().for_each(|line| render(line, look, &mut out));
-    write_out(&out)
+    say::piece(&out)
 }

@@ -10,12 +10,22 @@ use crate::exit::ExitCode;
 
 /// Prints the answer of a command that has done what it was asked.
 pub(crate) fn answer(text: &str) -> ExitCode {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match piece(text.as_bytes()) {
         Ok(()) => ExitCode::Done,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Done,
-        Err(error) => failed(&format!("cannot write to standard output: {error}")),
+        Err(end) => end,
     }
+}
+
+/// Prints a piece of an answer that goes on.
+///
+/// # Errors
+/// With which code to end instead.
+pub(crate) fn piece(bytes: &[u8]) -> Result<(), ExitCode> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => ExitCode::Done,
+        _ => failed(&format!("cannot write to standard output: {error}")),
+    })
 }
 
 /// The same, on a line of its own.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use ostler_shared::PoolName;
 
 use super::ask::Show;
-use super::lines::{read_lines, write_out};
-use super::logs;
+use super::lines::read_lines;
 use super::terminal::{Canvas, Tone};
+use super::{logs, say};
 use crate::cli::Place;
 use crate::control::protocol::{Follow, Line, Request, TRACED_PER_SECOND, Value, Which};
 use crate::exit::ExitCode;
@@ -43,7 +43,7 @@ pub(crate) fn trace(place: Place, wanted: Wanted, show: Show) -> ExitCode {
                 out.push_str(HEADING);
             }
             lines.iter().for_each(|line| out.push_str(&row(line, canvas)));
-            write_out(out.as_bytes())
+            say::piece(out.as_bytes())
         }
     })
 }

@@ -1,5 +1,6 @@
 //! Takes connections out of the kernel's queues, and at a stop takes the last ones.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_pool::{Event, Moment, PoolNo, Uid};
@@ -65,6 +66,7 @@ impl Driver {
             let pool = door.pool;
             match door.listener.accept() {
                 Accept::Connection(connection, caller) => {
+                    let place = Arc::clone(&door.place);
                     self.next_conn += 1;
                     let peer = caller.peer();
                     let ticket = Ticket {
@@ -76,7 +78,7 @@ impl Driver {
                         peer,
                     };
                     let uid = peer.map(|peer| Uid(peer.uid));
-                    self.visit_begins(number, &ticket, caller);
+                    self.visit_begins(place, &ticket, caller);
                     self.parking.park(Parked { connection, ticket, pool }, ticket.accepted_at_ns);
                     self.step(Event::Accepted { pool, conn: ticket.conn, uid });
                 }

@@ -9,6 +9,7 @@
 mod ended;
 mod recorder;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ pub(super) use recorder::Filter;
 use recorder::Recorder;
 
 /// A connection that has not ended.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Visit {
     /// Where it came in; a worker that accepts for itself does not say.
     place: Option<Arc<Place>>,
@@ -69,10 +70,9 @@ impl Visits {
 
 impl Driver {
     /// A connection was accepted at a door.
-    pub(super) fn visit_begins(&mut self, number: u64, ticket: &Ticket, caller: Caller) {
-        let Some(door) = self.doors.get(number) else { return };
+    pub(super) fn visit_begins(&mut self, place: Arc<Place>, ticket: &Ticket, caller: Caller) {
         let visit = Visit {
-            place: Some(Arc::clone(&door.place)),
+            place: Some(place),
             caller,
             accepted_at_ns: ticket.accepted_at_ns,
             handed: None,
@@ -107,17 +107,10 @@ impl Driver {
         let Some(link) = self.workers.get(&worker) else { return };
         let name = link.name.clone();
         let visit = match link.settings.pool.handoff {
-            Handoff::Pass | Handoff::Accept | Handoff::Stdio => {
-                let holds = |visit: &Visit| visit.handed.is_some_and(|(holder, _)| holder == worker);
-                match self.visits.open.remove(&completion.conn) {
-                    Some(visit) if holds(&visit) => visit,
-                    Some(visit) => {
-                        self.visits.open.insert(completion.conn, visit);
-                        return;
-                    }
-                    None => return,
-                }
-            }
+            Handoff::Pass | Handoff::Accept | Handoff::Stdio => match self.visits.open.entry(completion.conn) {
+                Entry::Occupied(open) if open.get().handed.is_some_and(|(holder, _)| holder == worker) => open.remove(),
+                Entry::Occupied(_) | Entry::Vacant(_) => return,
+            },
             // It had it from the kernel.
             Handoff::Listen => Visit {
                 place: None,

@@ -97,7 +97,7 @@ fn micros(from_ns: u64, to_ns: u64) -> u64 {
 }
 
 /// A connection that has ended.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(in crate::driver) struct Ended {
     conn: ConnId,
     visit: Visit,

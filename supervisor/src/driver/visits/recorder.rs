@@ -16,7 +16,7 @@ const REMARKABLE_MAX: usize = 1024;
 const REMARKABLY_LONG: Duration = Duration::from_millis(100);
 
 /// Which connections somebody wants to hear of.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(in crate::driver) struct Filter {
     /// Of which pool; `None`: of all.
     pub(in crate::driver) pool: Option<PoolName>,
