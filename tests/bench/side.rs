@@ -97,9 +97,9 @@ pub(crate) fn measure(case: &Case, kind: Kind, window: Duration) -> Measured {
     let mut generator = Generator::start(&target, case.clients, case.per_connection).expect("the side listens");
     generator.run(WARM_UP).expect("the load goes on");
     let processes = running.processes();
-    let (before, gauge_before) = (cpu_time(&processes), running.gauge());
+    let (before, gauge_before) = (procs::cpu_time_of(&processes), running.gauge());
     let counted = generator.run(window).expect("the load goes on");
-    let cpu = cpu_time(&processes).saturating_sub(before);
+    let cpu = procs::cpu_time_of(&processes).saturating_sub(before);
     let supervisor = gauge_before.map(|before| running.supervisor(&before, counted.connections));
     drop(generator);
     running.end();
@@ -120,10 +120,6 @@ pub(crate) fn measure(case: &Case, kind: Kind, window: Duration) -> Measured {
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 fn exact(count: u64) -> f64 {
     count as f64
-}
-
-fn cpu_time(processes: &[i32]) -> Duration {
-    processes.iter().filter_map(|pid| procs::cpu_time(*pid)).sum()
 }
 
 fn start_bare(case: &Case, target: &Target) -> Running {

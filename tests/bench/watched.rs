@@ -10,8 +10,7 @@ mod generator;
 mod spread;
 
 use std::fmt;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use std::time::Duration;
 
 use flags::Flags;
 use generator::Generator;
+use ostler_tests::http::get_once;
 use ostler_tests::tmux::Terminal;
 use ostler_tests::{Builder, Ostler, Scratch, Target, place, procs, programs};
 use spread::Spread;
@@ -111,7 +111,7 @@ fn measure(side: Side, before: Option<&Path>, per_connection: u32, window: Durat
     let mut generator = Generator::start(&target, CLIENTS, per_connection).expect("it listens");
     generator.run(WARM_UP).expect("the load goes on");
     let (ours, theirs) = (ostler.processes(), watchers.as_ref().map(Watchers::processes).unwrap_or_default());
-    let (ours_before, theirs_before) = (cpu_time(&ours), cpu_time(&theirs));
+    let (ours_before, theirs_before) = (procs::cpu_time_of(&ours), procs::cpu_time_of(&theirs));
     let counted = generator.run(window).expect("the load goes on");
     assert_eq!(counted.failures, 0, "{side}");
     let per_request = |now: Duration, before: Duration| {
@@ -119,8 +119,8 @@ fn measure(side: Side, before: Option<&Path>, per_connection: u32, window: Durat
     };
     let measured = Measured {
         requests_per_s: counted.answers as f64 / counted.length.as_secs_f64(),
-        cpu_us: per_request(cpu_time(&ours), ours_before),
-        watchers_us: per_request(cpu_time(&theirs), theirs_before),
+        cpu_us: per_request(procs::cpu_time_of(&ours), ours_before),
+        watchers_us: per_request(procs::cpu_time_of(&theirs), theirs_before),
     };
     drop(generator);
     drop(watchers);
@@ -138,10 +138,6 @@ fn start(side: Side, before: Option<&Path>, scratch: &Scratch, target: &Target, 
         (Side::Before, Some(before)) => Builder::new(scratch).program(before).config(pool).start(),
         _ => Builder::new(scratch).config(format!("[admin]\nlisten = \"tcp:{admin}\"\n{pool}")).start(),
     }
-}
-
-fn cpu_time(processes: &[i32]) -> Duration {
-    processes.iter().filter_map(|pid| procs::cpu_time(*pid)).sum()
 }
 
 /// Those who look. Dropping it ends them.
@@ -163,7 +159,8 @@ impl Watchers {
         let goes_on = Arc::clone(&scraping);
         let scraper = std::thread::spawn(move || {
             while goes_on.load(Ordering::Relaxed) {
-                let metrics = scrape(admin).expect("the admin server answers");
+                let metrics =
+                    get_once(&Target::Tcp(admin), "/metrics", SCRAPE_TIMEOUT).expect("the admin server answers").text();
                 assert!(metrics.contains("ostler_connections_accepted_total"), "{metrics}");
                 std::thread::park_timeout(SCRAPE_EVERY);
             }
@@ -188,13 +185,4 @@ impl Drop for Watchers {
         let _ = self.trace.kill();
         let _ = self.trace.wait();
     }
-}
-
-fn scrape(admin: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&admin, SCRAPE_TIMEOUT)?;
-    stream.set_read_timeout(Some(SCRAPE_TIMEOUT))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
 }

@@ -27,6 +27,15 @@ impl Output {
     }
 }
 
+/// Lines of JSON, a value each.
+///
+/// # Panics
+/// When one is none.
+#[must_use]
+pub fn json_lines(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
 /// Runs `command` with nothing on its standard input.
 ///
 /// # Panics

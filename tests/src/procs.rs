@@ -94,6 +94,12 @@ pub fn cpu_time(pid: i32) -> Option<Duration> {
     clock_gettime(clock).ok().map(Duration::from)
 }
 
+/// The same of several processes together, those left out that are gone.
+#[must_use]
+pub fn cpu_time_of(pids: &[i32]) -> Duration {
+    pids.iter().filter_map(|pid| cpu_time(*pid)).sum()
+}
+
 /// The name of a process, which is that of its first thread.
 #[must_use]
 pub fn name(pid: i32) -> Option<String> {

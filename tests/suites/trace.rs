@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use ostler_tests::bounded::json_lines;
 use ostler_tests::deadline::{SOON, wait_for};
 use ostler_tests::follower::Follower;
 use ostler_tests::http::{Connection, Keep, get_once};
@@ -25,15 +26,11 @@ fn start(config: &str) -> Ostler {
     Ostler::builder().config(config).start()
 }
 
-fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
-}
-
 /// Those that have ended, as JSON.
 fn ended(ostler: &Ostler, args: &[&str]) -> Vec<Value> {
     let output = ostler.command(&[&["trace", "--no-wait", "--json"], args].concat());
     assert_eq!(output.code, 0, "{output:?}");
-    lines(&output.stdout)
+    json_lines(&output.stdout)
 }
 
 /// Waits until so many have ended that these arguments choose.

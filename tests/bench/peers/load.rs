@@ -57,7 +57,7 @@ pub(crate) fn measure(running: &Running, plan: Plan, per_connection: u32) -> Mea
     let mut clients = Clients::start(&running.target, plan.clients, per_connection).expect("the side listens");
     clients.run(WARM_UP).expect("the load goes on");
     let processes = running.processes();
-    let cpu = || -> Duration { processes.iter().filter_map(|pid| procs::cpu_time(*pid)).sum() };
+    let cpu = || procs::cpu_time_of(&processes);
     let (cpu_before, begun) = (cpu(), Instant::now());
     clients.forget();
     clients.run(plan.window).expect("the load goes on");

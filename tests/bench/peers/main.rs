@@ -5,6 +5,8 @@
 //! is reloaded, and its workers are killed, under load. The peers are installed from PyPI in the versions of `prepare.rs`, into
 //! `peers` in the target directory; Node has to be there.
 
+#[path = "../alarm.rs"]
+mod alarm;
 #[path = "../tail/arrivals.rs"]
 #[expect(dead_code, reason = "all requests are of one kind here")]
 mod arrivals;

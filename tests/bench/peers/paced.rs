@@ -4,20 +4,23 @@
 //! full. Here all sides have the same to do. A request's time counts from the moment that it was due.
 
 use std::collections::HashMap;
-use std::io;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use ostler_shared::sys::clock::monotonic_ns;
 use ostler_tests::Target;
 
+use crate::alarm::Alarm;
 use crate::arrivals::Arrivals;
 use crate::load::{Client, Seen};
 use crate::side::Running;
 use crate::{Plan, WARM_UP};
 
+/// The timer among the connections, which are numbered from 0.
+const TIMER: u64 = u64::MAX;
 /// All sides of all rounds see the same arrivals.
 const SEED: u64 = 7;
 /// How long the last ones may take.
@@ -34,12 +37,16 @@ pub(crate) struct Paced {
 
 struct Asked {
     client: Client,
-    due: Duration,
+    due_ns: u64,
 }
 
 struct Requests<'a> {
     target: &'a Target,
     epoll: Epoll,
+    alarm: Alarm,
+    begun_ns: u64,
+    /// The side is warm from then on.
+    counted_from_ns: u64,
     open: HashMap<u64, Asked>,
     next: u64,
     failures: u64,
@@ -48,14 +55,20 @@ struct Requests<'a> {
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds are far below 2^52")]
 pub(crate) fn measure(running: &Running, plan: Plan) -> Paced {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("a descriptor");
+    let alarm = Alarm::among(&epoll, TIMER).expect("another one");
     let mut requests = Requests {
         target: &running.target,
-        epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("a descriptor"),
+        epoll,
+        alarm,
+        begun_ns: monotonic_ns(),
+        counted_from_ns: 0,
         open: HashMap::new(),
         next: 0,
         failures: 0,
         took_us: Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are in order"),
     };
+    requests.counted_from_ns = requests.moment(WARM_UP);
     requests.run(f64::from(plan.rate), WARM_UP + plan.window).expect("it goes on");
     let at = |quantile: f64| requests.took_us.value_at_quantile(quantile) as f64 / 1000.0;
     let failures = requests.failures + requests.open.len() as u64;
@@ -63,52 +76,63 @@ pub(crate) fn measure(running: &Running, plan: Plan) -> Paced {
 }
 
 impl Requests<'_> {
-    fn run(&mut self, per_s: f64, length: Duration) -> io::Result<()> {
-        let begun = Instant::now();
-        let mut arrivals = Arrivals::new(SEED, per_s, 0.0).map(|arrival| arrival.at).peekable();
-        let mut events = [EpollEvent::empty(); 64];
-        while begun.elapsed() < length || (!self.open.is_empty() && begun.elapsed() < length + LAST_ONES) {
-            while let Some(due) = arrivals.next_if(|at| *at <= begun.elapsed() && *at < length) {
-                self.ask(due)?;
+    fn run(&mut self, per_s: f64, length: Duration) -> nix::Result<()> {
+        let arrivals = Arrivals::new(SEED, per_s, 0.0).map(|arrival| arrival.at);
+        for due in arrivals.take_while(|at| *at < length) {
+            let due_ns = self.moment(due);
+            while monotonic_ns() < due_ns {
+                self.alarm.set(due_ns)?;
+                self.look()?;
             }
-            // A wait in milliseconds would make most of them late.
-            let ready = match self.epoll.wait(&mut events, EpollTimeout::ZERO) {
-                Ok(0) => {
-                    let next = arrivals.peek().map_or(Duration::ZERO, |at| at.saturating_sub(begun.elapsed()));
-                    std::thread::sleep(next.min(Duration::from_micros(100)));
-                    0
-                }
-                Ok(ready) => ready,
-                Err(Errno::EINTR) => 0,
-                Err(error) => return Err(error.into()),
-            };
-            for event in &events[..ready] {
-                self.look(event.data(), begun);
+            self.ask(due_ns)?;
+        }
+        let end_ns = self.moment(length + LAST_ONES);
+        while !self.open.is_empty() && monotonic_ns() < end_ns {
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    /// The moment that is so long after the beginning.
+    fn moment(&self, after: Duration) -> u64 {
+        self.begun_ns + u64::try_from(after.as_nanos()).expect("a window is short")
+    }
+
+    fn look(&mut self) -> nix::Result<()> {
+        let mut events = [EpollEvent::empty(); 64];
+        let ready = match self.epoll.wait(&mut events, EpollTimeout::from(100_u16)) {
+            Err(Errno::EINTR) => 0,
+            ready => ready?,
+        };
+        for event in &events[..ready] {
+            match event.data() {
+                TIMER => {}
+                number => self.receive(number),
             }
         }
         Ok(())
     }
 
-    fn ask(&mut self, due: Duration) -> io::Result<()> {
+    fn ask(&mut self, due_ns: u64) -> nix::Result<()> {
         let Target::Unix(path) = self.target else { unreachable!("all sides listen on a path") };
-        let Ok(stream) = UnixStream::connect(path) else {
+        let connected = UnixStream::connect(path).and_then(|stream| stream.set_nonblocking(true).map(|()| stream));
+        let Ok(stream) = connected else {
             self.failures += 1;
             return Ok(());
         };
-        stream.set_nonblocking(true)?;
         self.epoll.add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, self.next))?;
-        self.open.insert(self.next, Asked { client: Client::asking(stream, 1), due });
+        self.open.insert(self.next, Asked { client: Client::asking(stream, 1), due_ns });
         self.next += 1;
         Ok(())
     }
 
-    fn look(&mut self, number: u64, begun: Instant) {
+    fn receive(&mut self, number: u64) {
         let Some(asked) = self.open.get_mut(&number) else { return };
         match asked.client.receive() {
             Seen::Nothing => return,
-            Seen::Answer { .. } if asked.due >= WARM_UP => {
-                let took = begun.elapsed().saturating_sub(asked.due);
-                self.took_us.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+            Seen::Answer { .. } if asked.due_ns >= self.counted_from_ns => {
+                let took_ns = monotonic_ns().saturating_sub(asked.due_ns);
+                self.took_us.saturating_record(took_ns / 1000);
             }
             Seen::Answer { .. } => {}
             Seen::End => self.failures += 1,

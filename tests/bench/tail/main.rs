@@ -4,6 +4,8 @@
 //! its scheduled arrival. `bench_tail` compares prefetch and recall with bare prefork under skewed service times;
 //! `bench_tail --stopped` stops one of four workers in the middle of a window. All sides of a round get the same arrivals.
 
+#[path = "../alarm.rs"]
+mod alarm;
 mod arrivals;
 #[path = "../flags.rs"]
 mod flags;

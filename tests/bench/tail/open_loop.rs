@@ -13,10 +13,9 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, connect, recv, send, setsockopt, socket, sockopt,
 };
-use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use ostler_shared::sys::clock::monotonic_ns;
 
+use crate::alarm::Alarm;
 use crate::arrivals::{Arrival, Kind};
 use crate::worker::{ANSWER_LEN, Stamp, request};
 
@@ -52,8 +51,7 @@ impl Answered {
 pub(crate) struct OpenLoop {
     address: SockaddrIn,
     epoll: Epoll,
-    timer: TimerFd,
-    armed_for_ns: u64,
+    alarm: Alarm,
     /// When the schedule begins.
     begun_ns: u64,
     next: u64,
@@ -77,13 +75,11 @@ impl OpenLoop {
     /// The schedule begins now.
     pub(crate) fn start(address: SocketAddrV4) -> nix::Result<OpenLoop> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
-        epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
+        let alarm = Alarm::among(&epoll, TIMER)?;
         Ok(OpenLoop {
             address: SockaddrIn::from(address),
             epoll,
-            timer,
-            armed_for_ns: 0,
+            alarm,
             begun_ns: monotonic_ns(),
             next: 0,
             asked: BTreeMap::new(),
@@ -103,7 +99,7 @@ impl OpenLoop {
         for arrival in arrivals {
             let due_ns = self.moment(arrival.at);
             while monotonic_ns() < due_ns {
-                self.arm(due_ns)?;
+                self.alarm.set(due_ns)?;
                 self.look()?;
             }
             self.ask(arrival.kind, due_ns)?;
@@ -126,16 +122,6 @@ impl OpenLoop {
         self.failures += u64::try_from(self.asked.len()).expect("a count");
         self.asked.clear();
         Ok(())
-    }
-
-    /// Sets the timer anew, which also takes back that it has expired.
-    fn arm(&mut self, due_ns: u64) -> nix::Result<()> {
-        if self.armed_for_ns == due_ns {
-            return Ok(());
-        }
-        self.armed_for_ns = due_ns;
-        let due = TimeSpec::from_duration(Duration::from_nanos(due_ns));
-        self.timer.set(Expiration::OneShot(due), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
     }
 
     fn look(&mut self) -> nix::Result<()> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ostler_tests::Ostler;
+pub(crate) use ostler_tests::bounded::json_lines as lines;
 use ostler_tests::deadline::{SOON, wait_for};
 use serde_json::Value;
 
@@ -32,11 +33,6 @@ pub(crate) fn logs(ostler: &Ostler, args: &[&str]) -> Vec<Value> {
     let output = ostler.command(&[&["logs", "--json"], args].concat());
     assert_eq!(output.code, 0, "{output:?}");
     lines(&output.stdout)
-}
-
-/// Lines of JSON.
-pub(crate) fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
 /// What a line says.
