@@ -8,9 +8,11 @@
 //! gate open? ── no ──► wait for the mailbox's end, look again        (at least every 250 ms, both)
 //!     │ yes
 //!     ▼
-//! wait ── the mailbox has ended ──► drained
-//!     └── somebody may be there ──► accept ── count it ──► a connection
+//! wait ── the mailbox has ended, or somebody may be there ──► accept ── count it ──► a connection
+//!                                                               └── nobody ──► drained, if it had ended before
 //! ```
+//!
+//! The supervisor closes the gate before it ends the mailbox. One that has ended behind an open gate is a dead supervisor's.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -62,6 +64,16 @@ enum Accepted {
     NoDescriptor,
 }
 
+/// Whether a worker shall accept nobody any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// It is drained, or leaves.
+    Here,
+    /// As soon as nobody waits: the supervisor is gone.
+    Orphaned,
+}
+
 impl Listeners {
     /// Begins to wait at `sockets` and at the end of `mailbox`.
     ///
@@ -105,16 +117,32 @@ impl Listeners {
 impl Station {
     /// Accepts one connection, if there is one and the gate is open. In the turn of this thread.
     pub(crate) fn accept(&self, listeners: &Listeners, wait: Wait) -> Result<Look, NextError> {
-        let is_orphaned = self.stage.get() == Stage::Orphaned;
-        if self.stage.get() == Stage::Draining {
-            return Ok(Look::End); // who waits in the kernel's queue is everybody's
+        let stage = self.stage.get();
+        if stage != Stage::Orphaned && self.completions.dials().gate() == Gate::Closed {
+            return Ok(self.wait_at_closed_gate(wait)); // who waits in the kernel's queue is everybody's
         }
-        if !is_orphaned && self.completions.dials().gate() == Gate::Closed {
-            return Ok(self.wait_at_closed_gate(wait));
-        }
-        if wait == Wait::Block && !is_orphaned {
+        if wait == Wait::Block && stage == Stage::Serving {
             listeners.wait(self.beat_every.map_or(GATE_EVERY, |every| every.min(GATE_EVERY)));
         }
+        accept_to_the_end(stage == Stage::Serving, || self.accept_at_any(listeners), || self.end())
+    }
+
+    fn end(&self) -> End {
+        // The mailbox's end is an edge to an event loop, and comes before the word that says the same.
+        if !self.is_draining() {
+            return End::NotYet;
+        }
+        match self.stage.get() {
+            Stage::Leaving | Stage::Starved => End::Here,
+            Stage::Orphaned => End::Orphaned,
+            Stage::Serving | Stage::Draining => match self.completions.dials().gate() {
+                Gate::Closed => End::Here,
+                Gate::Open => End::Orphaned,
+            },
+        }
+    }
+
+    fn accept_at_any(&self, listeners: &Listeners) -> Result<Look, NextError> {
         let accepted = listeners.accepted.load(Ordering::Relaxed);
         let count = listeners.listeners.len();
         for turn in 0..count {
@@ -128,9 +156,7 @@ impl Station {
             }
         }
         listeners.forget_those_shut_down();
-        // The mailbox's end is an edge to an event loop, and comes before the word that says the same.
-        let ends = is_orphaned || self.is_draining();
-        Ok(if ends { Look::End } else { Look::Nothing })
+        Ok(Look::Nothing)
     }
 
     fn wait_at_closed_gate(&self, wait: Wait) -> Look {
@@ -172,6 +198,26 @@ impl Station {
     }
 }
 
+/// Accepts, and where nobody waits says what that means to a worker that was serving at that time, or already was not.
+///
+/// Whoever came after nobody was there and before the supervisor died has nobody else, so an orphan accepts once more.
+fn accept_to_the_end(
+    was_serving: bool,
+    mut accept: impl FnMut() -> Result<Look, NextError>,
+    end: impl FnOnce() -> End,
+) -> Result<Look, NextError> {
+    let first = accept()?;
+    let Look::Nothing = first else { return Ok(first) };
+    match if was_serving { end() } else { End::Here } {
+        End::NotYet => return Ok(Look::Nothing),
+        End::Here => return Ok(Look::End),
+        End::Orphaned => {}
+    }
+    let last = accept()?;
+    let Look::Nothing = last else { return Ok(last) };
+    Ok(Look::End)
+}
+
 fn accept_once(listener: &Listener) -> Result<Accepted, NextError> {
     match accept(listener.socket.as_fd()) {
         Ok(connection) => Ok(Accepted::Connection(connection)),
@@ -191,5 +237,40 @@ fn family_of(socket: &OwnedFd) -> io::Result<Family> {
         Some(AddressFamily::Inet) => Ok(Family::V4),
         Some(AddressFamily::Inet6) => Ok(Family::V6),
         _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a look says while `waiting` says at each call of accept(2) whether somebody waits, and what the calls were.
+    fn look(was_serving: bool, end: End, waiting: &[bool]) -> (Look, usize) {
+        let mut calls = 0;
+        let look = accept_to_the_end(
+            was_serving,
+            || {
+                calls += 1;
+                // For the connection itself stands that there is no descriptor for it.
+                Ok(if waiting[calls - 1] { Look::Starved } else { Look::Nothing })
+            },
+            || end,
+        );
+        (look.expect("nothing failed"), calls)
+    }
+
+    #[test]
+    fn who_came_between_a_look_and_the_end_of_the_supervisor_is_accepted() {
+        assert!(matches!(look(true, End::Orphaned, &[false, true]), (Look::Starved, 2)));
+        assert!(matches!(look(true, End::Orphaned, &[false, false]), (Look::End, 2)));
+        assert!(matches!(look(false, End::Orphaned, &[true]), (Look::Starved, 1)));
+        assert!(matches!(look(false, End::Orphaned, &[false]), (Look::End, 1)));
+    }
+
+    #[test]
+    fn who_comes_when_a_worker_is_drained_is_left_to_the_others() {
+        assert!(matches!(look(true, End::Here, &[false]), (Look::End, 1)));
+        assert!(matches!(look(true, End::NotYet, &[false]), (Look::Nothing, 1)));
+        assert!(matches!(look(true, End::NotYet, &[true]), (Look::Starved, 1)));
     }
 }

@@ -10,6 +10,7 @@ import socket
 import tempfile
 import threading
 import unittest
+import unittest.mock
 from typing import Callable
 
 from fake import RECORDS, Fake
@@ -173,6 +174,7 @@ class Gates(Accepting):
 class Ends(Accepting):
     def test_a_drained_worker_takes_nothing_more(self) -> None:
         self.open()
+        self.fake.close_gate()
         self.fake.station.advance(Stage.DRAINING)
         self.assertIsNone(self.fake.worker.next())
         self.assertEqual(self.fake.counts(), (0, 0))
@@ -202,6 +204,22 @@ class Ends(Accepting):
         self.fake.station.advance(Stage.ORPHANED)
         for connection in self.fake.worker.connections():
             connection.close()
+        self.assertEqual([client.recv(9) for client in clients], [b""] * 3)
+
+    def test_who_comes_between_a_look_and_the_end_of_the_supervisor_is_served(self) -> None:
+        accept = self.fake.station.listeners.accept  # type: ignore[union-attr]
+        clients: list[socket.socket] = []
+
+        def accept_too_early() -> object:
+            looked = accept()
+            if not clients:
+                clients.extend(self.open() for _ in range(3))
+                self.fake.mailbox.close()
+            return looked
+
+        with unittest.mock.patch.object(self.fake.station.listeners, "accept", accept_too_early):
+            for connection in self.fake.worker.connections():
+                connection.close()
         self.assertEqual([client.recv(9) for client in clients], [b""] * 3)
 
     def assert_nothing_to_accept(self) -> None:

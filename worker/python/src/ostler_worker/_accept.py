@@ -3,9 +3,10 @@
     place free, gate open? ── no ──► rest, look again                      (at least every 250 ms, both)
         │ yes
         ▼
-    wait ── the mailbox has ended ──► drained
-        └── somebody may be there ──► accept ── count it ──► a connection
+    wait ── the mailbox has ended, or somebody may be there ──► accept ── count it ──► a connection
+                                                                  └── nobody ──► drained, if it had ended before
 
+The supervisor closes the gate before it ends the mailbox. One that has ended behind an open gate is a dead supervisor's.
 How many it may hold nobody else knows here, so that is looked at too: what was accepted and is not over has a place.
 """
 
@@ -37,14 +38,13 @@ class Accepts(Claims):
 
     def _look(self, wait: int) -> Look:
         stage = self._station.stage.get()
-        if stage is Stage.DRAINING:
-            return Word.END  # who waits in the kernel's queue is everybody's
-        is_orphaned = stage is Stage.ORPHANED
-        if not is_orphaned and not self._completions.may_accept():
+        is_open = stage is Stage.ORPHANED or self._completions.may_accept()
+        if not is_open:
+            # Who waits in the kernel's queue is everybody's.
             return Word.END if self._station.is_draining() else self._rest(wait)
         if self._completions.unfinished() >= self._station.concurrency:
             return self._rest(wait)
-        if wait == BLOCK and not is_orphaned:
+        if wait == BLOCK and stage is Stage.SERVING:
             self._listeners.wait(self._wait_s)
             if self._station.stage.get() is not stage or not self._completions.may_accept():
                 return Word.CLOSED  # while it waited: another look tells what that means
@@ -53,8 +53,14 @@ class Accepts(Claims):
             return self._counted(accepted)
         if accepted is Refusal.NO_DESCRIPTOR:
             return Word.STARVED
+        if stage is not Stage.SERVING:
+            return Word.END
         # The mailbox's end comes before the word that says the same, and what waits at it is not woken again.
-        return Word.END if is_orphaned or self._station.is_draining() else Word.NOTHING
+        if not self._station.is_draining():
+            return Word.NOTHING
+        # Behind an open gate the supervisor is gone, and whoever came since accept(2) said that nobody waits has nobody else.
+        leaves = self._station.stage.get() not in (Stage.DRAINING, Stage.ORPHANED)
+        return Word.END if leaves else self._look(wait)
 
     def _rest(self, wait: int) -> Word:
         if wait == BLOCK:
