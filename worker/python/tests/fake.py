@@ -116,6 +116,10 @@ class Fake:
         at = [FIRST_RECORD + SLOT_WORDS * (n % RECORDS) for n in range(self.region[16])]
         return [Ended(*self.region[slot : slot + SLOT_WORDS]) for slot in at]
 
+    def begin_to_wait(self) -> None:
+        """From now on it wants to be rung for."""
+        self.gauges[17] = 1
+
     def rings(self) -> int:
         """How often the bell was rung since the last look."""
         try:

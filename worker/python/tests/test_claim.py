@@ -55,6 +55,7 @@ class Claiming(unittest.TestCase):
         self.assertEqual((connection.ticket.conn, connection.peer and connection.peer.pid), (0, os.getpid()))
         self.assertGreaterEqual(connection.waited_s, 0)
         self.assertEqual(self.fake.ended(), [])
+        self.fake.begin_to_wait()
         for _ in range(2):
             connection.close()
             self.assertEqual(client.recv(9), b"")

@@ -19,7 +19,8 @@ class Memory(unittest.TestCase):
 
 
 class Records(Memory):
-    def test_the_records_are_these_words_and_each_rings_once(self) -> None:
+    def test_the_records_are_these_words_and_each_rings_once_while_the_supervisor_waits(self) -> None:
+        self.gauges[17] = 1
         for number, outcome in enumerate(Outcome):
             self.completions.report(7, 8, outcome)
             at = FIRST_RECORD + 4 * number
@@ -28,7 +29,14 @@ class Records(Memory):
             self.assertEqual(self.region[16], number + 1)
             self.assertEqual(os.eventfd_read(self.doorbell), 1)
 
+    def test_nobody_is_rung_for_who_looks_by_himself(self) -> None:
+        self.completions.report(7, 8, Outcome.DONE)
+        self.assertEqual(self.region[16], 1)
+        with self.assertRaises(BlockingIOError):
+            os.eventfd_read(self.doorbell)
+
     def test_a_full_bell_has_been_heard_or_will_be(self) -> None:
+        self.gauges[17] = 1
         os.eventfd_write(self.doorbell, 2**64 - 2)
         self.completions.report(7, 8, Outcome.DONE)
         self.assertEqual(self.region[16], 1)

@@ -32,6 +32,7 @@ GAUGES_WORDS: Final = 48
 _LAYOUT: Final = 0
 _RECORDS_CAPACITY: Final = 1
 _CONSUMED: Final = 16
+_WAITING: Final = 17
 _GATE: Final = 32
 _PRESSURE: Final = 33
 
@@ -170,7 +171,9 @@ class Completions:
             self._written += 1
             self._fence()  # who reads the count reads the record
             region[_PUBLISHED] = self._written
-        # Whether the supervisor waits is not looked at: it is told each time, which the kernel orders behind the count.
+            self._fence()  # a supervisor that begins to wait sees the count, or is seen to wait
+        if self._gauges[_WAITING] == 0:
+            return
         # A bell that is full of rings has been heard or will be.
         try:
             os.write(self._doorbell, _ONE_RING)
