@@ -296,6 +296,15 @@ impl Rings {
         }
     }
 
+    /// Whether workers hold connections, and none of them has anything to say now.
+    pub(crate) fn are_watched_in_vain(&self) -> bool {
+        !self.watched.is_empty() && !self.have_news()
+    }
+
+    fn have_news(&self) -> bool {
+        self.watched.iter().any(|no| self.ring(*no).side.has_news())
+    }
+
     /// Arms the watched rings; what is there already must be read before the loop may wait.
     pub(crate) fn before_waiting(&self) -> News {
         if self.watched.is_empty() {
@@ -305,8 +314,7 @@ impl Rings {
             self.ring(*no).side.arm();
         }
         before_waiting();
-        let news = self.watched.iter().any(|no| self.ring(*no).side.has_news());
-        if news { News::Some } else { News::None }
+        if self.have_news() { News::Some } else { News::None }
     }
 
     /// The loop looks by itself from here on.
@@ -390,13 +398,16 @@ mod tests {
         let (no, mut worker, _) = open(&mut rings, 1);
         rings.handed(no);
         rings.handed(no);
+        assert!(rings.are_watched_in_vain());
         assert_eq!(worker.completions.report(&done(1)), Ok(Bell::Silent));
+        assert!(!rings.are_watched_in_vain(), "there is something to read");
         assert_eq!((rings.before_waiting(), found(&rings)), (News::Some, vec![WorkerId(1)]));
         rings.after_waiting();
         let mut completions = Vec::new();
         rings.take(no, &mut completions).unwrap();
         assert_eq!((completions, found(&rings)), (vec![done(1)], vec![]));
         rings.returned(no, 1);
+        assert!(rings.are_watched_in_vain(), "there is one more");
         assert_eq!(rings.before_waiting(), News::None);
         assert_eq!(worker.completions.report(&done(2)), Ok(Bell::Ring));
     }
