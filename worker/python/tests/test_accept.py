@@ -171,6 +171,40 @@ class Gates(Accepting):
         self.assertEqual((ends, self.fake.counts()), ([None], (0, 0)))
 
 
+class Turns(Accepting):
+    def setUp(self) -> None:
+        super().setUp()
+        for _ in range(3):
+            self.open()
+        patch = unittest.mock.patch("os.sched_yield")
+        self.sched_yield = patch.start()
+        self.addCleanup(patch.stop)
+
+    def has_run_since(self, at_ns: int) -> None:
+        self.fake.worker._claims._running_since_ns = at_ns  # type: ignore[attr-defined]
+
+    def test_who_has_run_long_lets_others_run_between_two_connections_and_then_runs_on(self) -> None:
+        self.has_run_since(0)
+        self.accept().close()
+        self.sched_yield.assert_not_called()
+        self.accept().close()
+        self.sched_yield.assert_called_once()
+        self.has_run_since(2**62)
+        self.accept().close()
+        self.sched_yield.assert_called_once()
+
+    def test_nobody_who_is_held_waits_while_others_run(self) -> None:
+        self.has_run_since(0)
+        first, second = self.accept(), self.accept()
+        first.close()
+        self.accept().close()
+        self.sched_yield.assert_not_called()
+        second.close()
+        self.open()
+        self.accept().close()
+        self.sched_yield.assert_called_once()
+
+
 class Ends(Accepting):
     def test_a_drained_worker_takes_nothing_more(self) -> None:
         self.open()

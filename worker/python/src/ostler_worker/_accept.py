@@ -12,13 +12,19 @@ How many it may hold nobody else knows here, so that is looked at too: what was 
 
 from __future__ import annotations
 
-from typing import Optional, Union
+import os
+import time
+from typing import Final, Optional, Union
 
 from ._claim import BLOCK, Claims, Look, Received, Word
 from ._listeners import GATE_EVERY_S, Accepted, Listeners, Refusal
 from ._stage import Stage
 from ._station import Station
 from ._ticket import Ticket
+
+GIVE_WAY_AFTER_NS: Final = 500_000
+"""How long a worker runs until it lets others run between two connections. Less than a time slice of the kernel, at whose end it
+would be stopped in the middle of one."""
 
 
 class Accepts(Claims):
@@ -31,6 +37,8 @@ class Accepts(Claims):
         self._listeners = listeners
         self._completions = station.completions
         self._wait_s = min(station.beat_every_s or GATE_EVERY_S, GATE_EVERY_S)
+        self._running_since_ns = 0
+        self._has_run_long = False
         station.stage.when_left_serving(listeners.stir)
 
     def fileno(self) -> int:
@@ -42,8 +50,11 @@ class Accepts(Claims):
         if not is_open:
             # Who waits in the kernel's queue is everybody's.
             return Word.END if self._station.is_draining() else self._rest(wait)
-        if self._completions.unfinished() >= self._station.concurrency:
+        unfinished = self._completions.unfinished()
+        if unfinished >= self._station.concurrency:
             return self._rest(wait)
+        if self._has_run_long and unfinished == 0:
+            self._give_way()
         if wait == BLOCK and stage is Stage.SERVING:
             self._listeners.wait(self._wait_s)
             if self._station.stage.get() is not stage or not self._completions.may_accept():
@@ -61,6 +72,12 @@ class Accepts(Claims):
         # Behind an open gate the supervisor is gone, and whoever came since accept(2) said that nobody waits has nobody else.
         leaves = self._station.stage.get() not in (Stage.DRAINING, Stage.ORPHANED)
         return Word.END if leaves else self._look(wait)
+
+    def _give_way(self) -> None:
+        """Lets others run, now that nobody waits for what this worker holds. Otherwise the scheduler picks the moment."""
+        os.sched_yield()
+        self._running_since_ns = time.monotonic_ns()
+        self._has_run_long = False
 
     def _rest(self, wait: int) -> Word:
         if wait == BLOCK:
@@ -80,6 +97,7 @@ class Accepts(Claims):
     def _counted(self, accepted: Accepted) -> Received:
         """Counts before anybody can say that it is over. Who is killed in between has lost one that nobody counts."""
         conn = self._completions.note_accept()
+        self._has_run_long = accepted.at_ns - self._running_since_ns > GIVE_WAY_AFTER_NS
         return Received(
             accepted.fd, Ticket(conn, accepted.listener, accepted.family, accepted.at_ns, accepted.peer)
         )
