@@ -163,11 +163,9 @@ fn give(post: &Post, me: Holder, claim: Claim, connection: Option<RawFd>) -> Tak
 }
 
 fn set_nonblocking(fd: RawFd) {
-    // SAFETY: ints only.
-    unsafe {
-        let flags = originals::fcntl(fd, libc::F_GETFL, 0);
-        originals::fcntl(fd, libc::F_SETFL, (flags | libc::O_NONBLOCK).into());
-    }
+    let on: c_int = 1;
+    // SAFETY: an int that outlives the call.
+    unsafe { libc::ioctl(fd, libc::FIONBIO, &raw const on) };
 }
 
 fn fails(errno: c_int) -> c_int {

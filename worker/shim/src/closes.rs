@@ -39,7 +39,7 @@ pub unsafe extern "C" fn close(fd: c_int) -> c_int {
 
 /// Whether a descriptor is one by which this process alone takes connections.
 fn entrance(fd: c_int) -> Option<&'static Post> {
-    let post = post().filter(|post| post.takes_alone() && !descriptors::is_connection(fd))?;
+    let post = post().filter(|post| !descriptors::is_connection(fd) && post.takes_alone())?;
     aside(|| post.is_true_mailbox(fd)).then_some(post)
 }
 
