@@ -33,8 +33,8 @@ const USAGE: &str = "bench_peers [--only wsgi|node] [--rounds N] [--window-ms MS
                      [--faults N] [--rate N]";
 /// Requests of a connection that is kept.
 const KEPT: u32 = 100;
-/// How long a side is loaded before its window.
-const WARM_UP: Duration = Duration::from_millis(500);
+/// How long a side is loaded before its window: Node is at full speed after some thousands of requests per process.
+const WARM_UP: Duration = Duration::from_secs(3);
 
 /// How much of it.
 #[derive(Debug, Clone, Copy)]
