@@ -19,7 +19,7 @@ const TMUX_LIMIT: Duration = Duration::from_secs(20);
 /// Runs the program between two looks at the modes of the terminal, says how it ended, and keeps the terminal open. The
 /// shell itself outlives Ctrl-C and TERM, which are the program's, and HUP, so that nobody tells the program when the terminal goes.
 const SHOW: &str =
-    r#"trap : INT TERM; trap "" HUP; stty -g > before; "$@"; echo "ended with $?"; stty -g > after; exec cat"#;
+    r#"trap : INT TERM; trap "" HUP; stty -g > before; "$@"; echo "back in the shell: $?"; stty -g > after; exec cat"#;
 
 /// One terminal with one program in it. Dropping it ends both.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ impl Terminal {
     /// When it does not end in time.
     #[must_use]
     pub fn ended(&self) -> (i32, Modes) {
-        let line = self.wait_line(&["ended with "]);
+        let line = self.wait_line(&["back in the shell: "]);
         let code = line.rsplit(' ').next().and_then(|code| code.parse().ok()).expect("a code");
         let modes = |name: &str| fs::read_to_string(self.dir.path().join(name)).ok().filter(|modes| !modes.is_empty());
         let after = wait_for(SOON, "the modes afterwards", || modes("after"));
