@@ -163,7 +163,7 @@ fn a_status_has_every_key_of_the_contract() {
     has(&status, "version pid uptime_s state pools");
     let pool = &status["pools"][0];
     has(pool, "name state generation handoff listeners target accepted done lost shed waiting claimed");
-    has(pool, "handed recalled redelivered queue service_ms reload workers");
+    has(pool, "handed recalled redelivered stuck queue service_ms reload workers");
     has(&pool["queue"], "length limit delay_ms");
     has(&pool["queue"]["delay_ms"], "p50 p99");
     has(&pool["service_ms"], "p50 p99");
@@ -171,7 +171,8 @@ fn a_status_has_every_key_of_the_contract() {
     let worker = &pool["workers"][0];
     has(
         worker,
-        "slot generation id pid state claimed waiting done capacity age_s rss_bytes restarts last_exit says estimated",
+        "slot generation id pid state claimed waiting done capacity age_s connection_s request_s rss_bytes restarts last_exit says \
+         estimated",
     );
     assert_eq!(pool["service_ms"]["p50"], serde_json::Value::Null, "nothing was measured");
     assert_eq!(pool["reload"]["last"], "none");

@@ -132,10 +132,12 @@ fn stopped_workers_and_a_full_line_are_seen_by_both_ways() {
     }
     ostler.wait_status("the line is full", |status| (status.only().queue.length >= 3).then_some(()));
     wait_board(&ostler, "the board shows it", |pool| (pool.in_line.is_some_and(|length| length >= 3)).then_some(()));
-    let table = ostler.command(&["status"]);
-    assert_eq!(table.code, 0, "{table:?}");
-    let first = table.stdout.lines().next().unwrap_or_default();
-    assert!(first.starts_with("! web: ") && first.contains("the line is full, "), "{}", table.stdout);
+    let first = wait_for(SOON, "the status says so", || {
+        let table = ostler.command(&["status"]);
+        assert_eq!(table.code, 0, "{table:?}");
+        table.stdout.lines().next().filter(|first| first.contains(" workers stuck, ")).map(str::to_owned)
+    });
+    assert!(first.starts_with("! web: ") && first.contains("the line is full, "), "{first}");
     let waits_since = wait_board(&ostler, "since when", |pool| pool.first_in_line_at_ns);
     assert!(waits_since > 0);
     workers.iter().for_each(|pid| send(*pid, Signal::SIGCONT));

@@ -9,7 +9,7 @@ use super::history::{History, SAMPLED_EVERY};
 use crate::presence::Presence;
 use crate::status::{Freshness, Status};
 
-/// `pools` and their workers stand in the order of `status`, and have what that does not say.
+/// `pools` stand in the order of `status`, and have what that does not say.
 pub(super) fn json(content: &Content, freshness: Freshness, presence: Presence, history: &History) -> String {
     let now_ns = monotonic_ns();
     let reloads = content.reloads.iter().rev().map(|reload| {
@@ -23,14 +23,9 @@ pub(super) fn json(content: &Content, freshness: Freshness, presence: Presence, 
             "last_word": death.last_word,
         })
     });
-    let since = |at_ns: Option<u64>| at_ns.map(|at_ns| seconds(now_ns.saturating_sub(at_ns)));
     let pools = content.pools.iter().map(|pool| {
-        let workers = pool.workers.iter().map(|worker| {
-            let (connection_s, request_s) = (since(worker.oldest_handed_at_ns), since(worker.busy_since_ns));
-            json!({ "connection_s": connection_s, "request_s": request_s })
-        });
-        let workers = workers.collect::<Vec<Value>>();
-        json!({ "stuck": pool.stuck, "first_waits_s": since(pool.first_in_line_at_ns), "workers": workers })
+        let first_waits_s = pool.first_in_line_at_ns.map(|at_ns| seconds(now_ns.saturating_sub(at_ns)));
+        json!({ "first_waits_s": first_waits_s })
     });
     json!({
         "status": Status::of(content, freshness),

@@ -79,15 +79,14 @@ function figures(pool) {
   }));
 }
 
-function workers(pool, more) {
+function workers(pool) {
   const heads = ["worker", "state", "held", "conn", "request", "done", "age", "memory", "restarts", "pid", "last exit, words"];
-  const rows = pool.workers.slice(0, WORKERS_SHOWN_MAX).map((worker, at) => {
+  const rows = pool.workers.slice(0, WORKERS_SHOWN_MAX).map((worker) => {
     const last = [worker.last_exit && signalled(worker.last_exit), worker.says].filter(Boolean).join(" · ");
     const held = worker.claimed === null ? "–" : `${worker.claimed + (worker.waiting ?? 0)} / ${worker.capacity}`;
-    const { connection_s, request_s } = more.workers[at];
-    const cells = [`${worker.slot}.${worker.generation}`, worker.state, held, length(connection_s), length(request_s), number(worker.done),
+    const cells = [`${worker.slot}.${worker.generation}`, worker.state, held, length(worker.connection_s), length(worker.request_s), number(worker.done),
       length(worker.age_s), bytes(worker.rss_bytes), number(worker.restarts), worker.pid ?? "–", last];
-    const usual_s = (pool.service_ms.p99 ?? Infinity) / 1000, isLong = request_s > Math.max(LONG_TIMES * usual_s, LONG_S);
+    const usual_s = (pool.service_ms.p99 ?? Infinity) / 1000, isLong = worker.request_s > Math.max(LONG_TIMES * usual_s, LONG_S);
     const classes = { 1: grade(worker.state), 4: isLong ? "bad" : "" };
     return make("tr", {}, ...cells.map((cell, at) => make("td", classes[at] ? { class: classes[at] } : {}, String(cell))));
   });
@@ -98,13 +97,13 @@ function workers(pool, more) {
     rest > 0 ? make("p", { class: "faint" }, `and ${number(rest)} more`) : "");
 }
 
-function pool(about, more, live) {
+function pool(about, live) {
   const samples = live.history[about.name] ?? [], seconds = live.sampled_every_s;
   const head = make("header", {}, make("h2", {}, about.name), make("span", { class: `state ${grade(about.state)}` }, about.state),
     make("span", { class: "faint" }, `generation ${about.generation} · ${about.handoff} · ${about.listeners.join(" ")}`));
   const charts = samples.length ? make("div", { class: "charts" }, chart("Waiting time", samples, "waited", seconds),
     chart("Service time", samples, "served", seconds)) : "";
-  return make("article", { class: "pool" }, head, figures(about), charts, workers(about, more));
+  return make("article", { class: "pool" }, head, figures(about), charts, workers(about));
 }
 
 // What is wrong, each thing once: a reload is undone for several pools at a time.
@@ -112,7 +111,7 @@ function troubles(live) {
   const found = [], undone = new Map();
   if (live.presence !== "running") found.push(`the supervisor is ${live.presence}`);
   live.status.pools.forEach((about, at) => {
-    const { stuck, first_waits_s } = live.pools[at], missing = about.workers.filter((worker) => worker.state === "backoff");
+    const { stuck } = about, { first_waits_s } = live.pools[at], missing = about.workers.filter((worker) => worker.state === "backoff");
     const last = missing.find((worker) => worker.last_exit)?.last_exit, why = last ? ` (${signalled(last)})` : "";
     if (about.state === "failed") found.push(`${about.name}: given up: ${several(missing.length, "worker")} missing${why}`);
     else if (about.state === "paused") found.push(`${about.name}: paused, ${number(about.waiting)} wait`);
@@ -139,7 +138,7 @@ function draw(live) {
   document.getElementById("troubles").replaceChildren(...wrong.map((trouble) => make("li", { class: "bad" }, trouble)));
   // Who has scrolled a table or stands on it stays there.
   const places = [...document.querySelectorAll(".scroll")].map((box) => [box.scrollLeft, box === document.activeElement]);
-  document.getElementById("pools").replaceChildren(...status.pools.map((about, at) => pool(about, live.pools[at], live)));
+  document.getElementById("pools").replaceChildren(...status.pools.map((about) => pool(about, live)));
   document.querySelectorAll(".scroll").forEach((box, at) => {
     const [left, isActive] = places[at] ?? [0, false];
     box.scrollLeft = left;

@@ -8,6 +8,8 @@ use crate::deaths::signal_name;
 
 /// Longest line, in characters.
 const COLUMNS: usize = 80;
+/// From here on a request is worth a line.
+const LONG_REQUEST_S: f64 = 10.0;
 
 /// Whether what is wrong is in colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +59,9 @@ pub(crate) fn text(status: &Status, paint: Paint) -> String {
 fn trouble(pool: &PoolStatus) -> Option<String> {
     let mut parts = Vec::new();
     parts.extend(missing_workers(pool));
+    if pool.stuck > 0 {
+        parts.push(format!("{} of {} workers stuck, and handed nothing", pool.stuck, pool.target));
+    }
     parts.extend(line(pool));
     if pool.state == "paused" {
         parts.push(format!("{} wait for `ostler resume {}`", shown(pool.waiting), pool.name));
@@ -144,6 +149,7 @@ fn pool_lines(pool: &PoolStatus) -> Vec<String> {
     ];
     for worker in &pool.workers {
         lines.push(worker_line(pool, worker));
+        lines.extend(long_request(worker));
         lines.extend(worker.says.iter().map(|says| format!("    says: {says}")));
     }
     lines.extend(pool.templates.iter().map(template_line));
@@ -164,6 +170,11 @@ fn worker_line(pool: &PoolStatus, worker: &WorkerStatus) -> String {
         worker.age_s.map_or_else(dash, brief),
         worker.restarts,
     )
+}
+
+fn long_request(worker: &WorkerStatus) -> Option<String> {
+    let length_s = worker.request_s.filter(|length_s| *length_s >= LONG_REQUEST_S)?;
+    Some(format!("    at one request for {}", whole(length_s)))
 }
 
 fn template_line(template: &TemplateStatus) -> String {
@@ -234,6 +245,8 @@ mod tests {
             done: Some(u64::from(u32::MAX)),
             capacity: 256,
             age_s: Some(90_000.0),
+            connection_s: Some(100.0),
+            request_s: None,
             rss_bytes: Some(1 << 33),
             restarts: 5,
             last_exit: Some(ExitStatus { code: Some(3), signal: None, at_s: 1.0 }),
@@ -261,6 +274,7 @@ mod tests {
             handed: Some(0),
             recalled: Some(0),
             redelivered: Some(0),
+            stuck: 0,
             queue: QueueStatus { length: Some(0), limit: Some(4096), delay_ms: none() },
             service_ms: none(),
             reload: ReloadStatus { last: "none".into(), reason: None, generation: 12 },
@@ -297,6 +311,8 @@ mod tests {
         pools[4].workers[1].estimated = vec!["passed".into()];
         pools.push(pool("f", "ready", vec![worker(0, "ready")]));
         pools.push(pool("g", "failed", vec![worker(0, "ready"), worker(1, "backoff")]));
+        pools.push(pool("h", "ready", vec![worker(0, "ready"), worker(1, "ready")]));
+        pools[7].stuck = 1;
         let shown = text(&status(pools), Paint::Plain);
         let troubles: Vec<&str> = shown.lines().take_while(|line| line.starts_with('!')).collect();
         let expected = [
@@ -306,8 +322,20 @@ mod tests {
             "! d: ready: the last reload was undone: worker d/0.2 ended",
             "! e: ready: claimed, done and lost are estimated (executed, passed)",
             "! g: failed: 1 of 2 workers given up (exit 3, 5 times)",
+            "! h: ready: 1 of 2 workers stuck, and handed nothing",
         ];
         assert_eq!(troubles, expected);
+    }
+
+    #[test]
+    fn who_is_long_at_one_request_is_named() {
+        let mut web = pool("web", "ready", vec![worker(0, "ready"), worker(1, "ready"), worker(2, "ready")]);
+        (web.workers[0].request_s, web.workers[1].request_s) = (Some(9.999), Some(61.5));
+        let shown = text(&status(vec![web]), Paint::Plain);
+        assert!(!shown.contains('!'), "that may be its task: {shown}");
+        let row = shown.lines().position(|line| line.starts_with("  web/1.12 ")).expect("its row");
+        assert_eq!(shown.lines().nth(row + 1), Some("    at one request for 1m1s"), "{shown}");
+        assert_eq!(shown.matches("at one request").count(), 1, "{shown}");
     }
 
     #[test]
