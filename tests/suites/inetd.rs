@@ -268,10 +268,10 @@ fn kills_of_stages_and_workers_under_load_leave_balanced_books_and_no_process() 
         every(Duration::from_millis(100), Duration::from_secs(if long_run() { 30 } else { 3 }), || {
             let running: Vec<i32> = stages(&ostler).into_keys().collect();
             let workers: Vec<i32> = ostler.status().only().ready().iter().filter_map(|worker| worker.pid).collect();
-            if let Some(pid) = dice.pick(&running) {
-                of_stages += u64::from(kill(Pid::from_raw(*pid), Signal::SIGKILL).is_ok());
-            }
-            if let Some(pid) = dice.pick(&workers).filter(|_| of_stages % 4 == 0) {
+            // Whoever kills workers before they have started a stage finds none to kill.
+            let Some(pid) = dice.pick(&running) else { return };
+            of_stages += u64::from(kill(Pid::from_raw(*pid), Signal::SIGKILL).is_ok());
+            if let Some(pid) = dice.pick(&workers).filter(|_| of_stages % 4 == 1) {
                 of_workers += u64::from(kill(Pid::from_raw(*pid), Signal::SIGKILL).is_ok());
             }
         });
