@@ -162,7 +162,8 @@ fn what_is_published_agrees_with_what_clients_count() {
     let content = read(&ostler).expect("readable");
     let death = content.deaths.last().expect("it is remembered");
     assert_eq!((Some(death.id), Some(death.pid), death.signal), (victim.id, victim.pid, Some(9)));
-    assert!(content.supervisor.turns.count > 40 && content.supervisor.turns.busy_ns > 0, "{content:?}");
+    // A turn may be about several visitors.
+    assert!(content.supervisor.turns.count > 2 && content.supervisor.turns.busy_ns > 0, "{content:?}");
     ostler.wait_status("all are back", |status| (status.only().ready().len() == 2).then_some(()));
     ostler.stop_clean();
 }
@@ -199,6 +200,7 @@ fn an_idle_supervisor_publishes_nothing() {
 #[test]
 fn a_truncated_scoreboard_harms_nobody_and_is_whole_after_the_next_change() {
     let mut ostler = start();
+    wait_board(&ostler, "it is there", |_| Some(()));
     for (length, visits) in [(0, 1), (100, 2)] {
         OpenOptions::new().write(true).open(path(&ostler)).expect("ours").set_len(length).expect("truncated");
         assert!(matches!(read(&ostler), Err(BoardError::Unreadable(_, Unreadable::Short))));
