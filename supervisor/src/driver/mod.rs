@@ -58,7 +58,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use nix::unistd::Pid;
@@ -194,11 +193,6 @@ impl Driver {
         loop {
             let turn_ended = self.account(Some(Duration::ZERO));
             self.publishing.turn_ends(turn_ended);
-            if self.rings.are_watched_in_vain() {
-                // Who has been handed something runs now, and what he reports meanwhile needs no bell and no wake-up
-                // (docs/decisions/0018-the-loop-gives-way.md).
-                thread::yield_now();
-            }
             let timeout = match self.rings.before_waiting() {
                 News::Some => Some(Duration::ZERO),
                 News::None => self.next_timeout(),

@@ -6,6 +6,8 @@
 //!
 //! Whatever a worker writes, a look costs at most a ringful, and reads inside the ring (I6).
 
+use std::thread;
+
 use ostler_shared::claims::Table;
 use ostler_shared::completion::{BadOutcome, Completion};
 use ostler_shared::marks::Sign;
@@ -296,20 +298,20 @@ impl Rings {
         }
     }
 
-    /// Whether workers hold connections, and none of them has anything to say now.
-    pub(crate) fn are_watched_in_vain(&self) -> bool {
-        !self.watched.is_empty() && !self.have_news()
-    }
-
     fn have_news(&self) -> bool {
         self.watched.iter().any(|no| self.ring(*no).side.has_news())
     }
 
-    /// Arms the watched rings; what is there already must be read before the loop may wait.
+    /// Lets workers run that hold something, then arms their rings; what is there by then must be read before the loop may wait.
     pub(crate) fn before_waiting(&self) -> News {
         if self.watched.is_empty() {
             return News::None;
         }
+        if self.have_news() {
+            return News::Some;
+        }
+        // What they report meanwhile needs no bell and no wake-up (docs/decisions/0018-the-loop-gives-way.md).
+        thread::yield_now();
         for no in &self.watched {
             self.ring(*no).side.arm();
         }
@@ -398,16 +400,16 @@ mod tests {
         let (no, mut worker, _) = open(&mut rings, 1);
         rings.handed(no);
         rings.handed(no);
-        assert!(rings.are_watched_in_vain());
+        assert!(!rings.have_news());
         assert_eq!(worker.completions.report(&done(1)), Ok(Bell::Silent));
-        assert!(!rings.are_watched_in_vain(), "there is something to read");
+        assert!(rings.have_news(), "there is something to read");
         assert_eq!((rings.before_waiting(), found(&rings)), (News::Some, vec![WorkerId(1)]));
         rings.after_waiting();
         let mut completions = Vec::new();
         rings.take(no, &mut completions).unwrap();
         assert_eq!((completions, found(&rings)), (vec![done(1)], vec![]));
         rings.returned(no, 1);
-        assert!(rings.are_watched_in_vain(), "there is one more");
+        assert!(!rings.have_news(), "there is one more, and it is not over");
         assert_eq!(rings.before_waiting(), News::None);
         assert_eq!(worker.completions.report(&done(2)), Ok(Bell::Ring));
     }
