@@ -117,6 +117,16 @@ pub fn status_field(pid: i32, field: &str) -> String {
     value.unwrap_or_else(|| panic!("no {field} in\n{text}")).trim().to_owned()
 }
 
+/// Whether a signal is pending for a process.
+///
+/// # Panics
+/// When there is no such process.
+#[must_use]
+pub fn is_pending(pid: i32, signal: Signal) -> bool {
+    let pending = u64::from_str_radix(&status_field(pid, "ShdPnd"), 16).expect("a mask in hexadecimal");
+    pending >> (signal as u32 - 1) & 1 == 1
+}
+
 /// The soft and the hard limit of this name in /proc/PID/limits.
 ///
 /// # Panics

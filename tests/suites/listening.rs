@@ -14,7 +14,7 @@ use ostler_tests::http::{Connection, Keep, get_once};
 use ostler_tests::load::Load;
 use ostler_tests::sampler::Sampler;
 use ostler_tests::target::Target;
-use ostler_tests::{Ostler, Scratch, bounded, place, programs};
+use ostler_tests::{Ostler, Scratch, bounded, place, procs, programs};
 
 const WORKERS: usize = 3;
 const CLIENTS: usize = 16;
@@ -298,10 +298,11 @@ fn workers_in_python_that_open_everything_lose_nobody() {
 }
 
 #[test]
-fn without_a_supervisor_workers_in_python_serve_who_waits_and_are_gone() {
-    for (mode, concurrency) in PYTHON {
+fn without_a_supervisor_workers_on_the_library_serve_who_waits_and_are_gone() {
+    let in_python = PYTHON.map(|(mode, concurrency)| (Some(python(mode)), concurrency));
+    for (command, concurrency) in [(None, "concurrency = 4")].into_iter().chain(in_python) {
         let target = Target::free_tcp();
-        let ostler = start(&target, Some(&python(mode)), concurrency);
+        let ostler = start(&target, command.as_deref(), concurrency);
         let pids = ostler.status().only().pids();
         let all = |signal| pids.iter().for_each(|pid| kill(Pid::from_raw(*pid), signal).expect("a worker of ours"));
         let mut held = Connection::open(&target, SOON).expect("accepted");
@@ -309,9 +310,14 @@ fn without_a_supervisor_workers_in_python_serve_who_waits_and_are_gone() {
         all(Signal::SIGSTOP);
         let mut waiting = Connection::open(&target, SOON).expect("the kernel's queue has room");
         ostler.signal(Signal::SIGKILL);
+        ostler.wait_gone(ostler.pid());
+        for pid in &pids {
+            // Workers hear of it by their channels. TERM, which may come before those end, would say that others serve.
+            assert!(!procs::is_pending(*pid, Signal::SIGTERM), "{command:?}");
+        }
         all(Signal::SIGCONT);
         for client in [&mut waiting, &mut held] {
-            assert_eq!(client.get("/", Keep::Once).map(|answer| answer.status), Ok(200), "{mode}");
+            assert_eq!(client.get("/", Keep::Once).map(|answer| answer.status), Ok(200), "{command:?}");
         }
         ostler.assert_no_process_left();
     }

@@ -85,7 +85,8 @@ static CONNECTED: AtomicBool = AtomicBool::new(false);
 impl Worker {
     /// Takes this process's place in its pool. Call it early: until then, children inherit ostler's descriptors
     /// and TERM kills. The supervisor waits for the first [`Worker::next`] before it sends connections, so load
-    /// what must be loaded in between.
+    /// what must be loaded in between. Where workers accept for themselves, call it in the first thread: in another one it can't
+    /// take back the signal of the supervisor's death, and clients who wait then may be left to nobody.
     ///
     /// # Errors
     /// When this process was not started by ostler (the error says what to type), when both sides don't
@@ -101,6 +102,9 @@ impl Worker {
         let control = Control::new(inherit(place.control, "control channel", is_seqpacket)?.0);
         let completions = share_memory(&place)?;
         let term = signals::install().map_err(ConnectError::Watch)?;
+        if place.listeners > 0 {
+            signals::survive_the_supervisor().map_err(ConnectError::Watch)?;
+        }
         let reserve = Reserve::open().map_err(ConnectError::Reserve)?;
         let welcome = greet(&control, WELCOME_TIMEOUT)?;
         // Behind the greeting: whoever is seen to wait at a listener before that passes for a program without the library.

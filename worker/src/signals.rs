@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicBool;
 
+use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use signal_hook::{flag, low_level};
 
@@ -25,6 +26,17 @@ const DONE_NOTHING_ABOUT: [Signal; 8] = [
 
 /// What the handlers write to, and nobody reads.
 static SEEN: AtomicBool = AtomicBool::new(false);
+
+/// Takes back that the kernel sends TERM when the supervisor dies, which is meant for programs that would not notice it.
+///
+/// A worker sees it by its channels. TERM may come before they end, and would be taken for an order to leave at once to others
+/// who waits. The kernel keeps this for each thread (PR_SET_PDEATHSIG(2const)) and what was executed has it in the first.
+///
+/// # Errors
+/// None that the kernel documents.
+pub(crate) fn survive_the_supervisor() -> io::Result<()> {
+    Ok(prctl::set_pdeathsig(None)?)
+}
 
 /// Installs all handlers. The stream becomes readable when TERM came.
 ///

@@ -31,9 +31,23 @@ _DONE_NOTHING_ABOUT: Final = (
 _BLOCKED: Final = frozenset({signal.SIGTTIN, signal.SIGTTOU})
 """A handler for these makes a write to a terminal restart for ever, while the kernel lets a thread that blocks them through."""
 
+_PR_SET_PDEATHSIG: Final = 1
+
 _UNSET: Final = (signal.SIG_DFL, signal.default_int_handler)
 
 Handler = Callable[[int, Optional[FrameType]], object]
+
+
+def survive_the_supervisor() -> None:
+    """Takes back that the kernel sends TERM when the supervisor dies, which is meant for programs that would not notice it.
+
+    A worker sees it by its channels. TERM may come before they end, and would be taken for an order to leave at once to others
+    who waits. In the main thread: the kernel keeps this for each (PR_SET_PDEATHSIG(2const)).
+    """
+    with contextlib.suppress(ImportError):  # an interpreter that was built without it
+        import ctypes  # late: it takes milliseconds
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def install(told: int) -> None:

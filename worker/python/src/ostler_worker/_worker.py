@@ -61,6 +61,8 @@ def connect() -> Worker:
         completions.print_stacks_at(stacks)
     told, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     _signals.install(tell)
+    if sockets:
+        _signals.survive_the_supervisor()
     try:
         reserve = Reserve()
     except OSError as problem:
