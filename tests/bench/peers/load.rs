@@ -4,13 +4,16 @@
 //! the answer is whole is a failure.
 
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use ostler_tests::{Target, procs};
+use nix::sys::socket::{setsockopt, sockopt};
+use ostler_tests::procs;
+use ostler_tests::target::{Stream, Target};
 
 use crate::side::Running;
 use crate::{Plan, WARM_UP};
@@ -29,7 +32,7 @@ pub(crate) struct Measured {
 }
 
 pub(crate) struct Client {
-    stream: UnixStream,
+    stream: Stream,
     left: u32,
     asked_at: Instant,
     received: Vec<u8>,
@@ -131,10 +134,8 @@ impl Clients<'_> {
 
     /// A fresh connection with its first request sent. Its time counts from before the connect.
     fn open(&mut self, number: u64) -> io::Result<Client> {
-        let Target::Unix(path) = self.target else { unreachable!("all sides listen on a path") };
         let asked_at = Instant::now();
-        let stream = UnixStream::connect(path)?;
-        stream.set_nonblocking(true)?;
+        let stream = connected(self.target)?;
         self.epoll.add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, number))?;
         let mut client = Client::asking(stream, self.per_connection);
         client.asked_at = asked_at;
@@ -142,9 +143,28 @@ impl Clients<'_> {
     }
 }
 
+/// A connection that does not block.
+pub(crate) fn connected(target: &Target) -> io::Result<Stream> {
+    Ok(match target {
+        Target::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_nonblocking(true)?;
+            Stream::Unix(stream)
+        }
+        Target::Tcp(address) => {
+            let stream = TcpStream::connect(address)?;
+            stream.set_nonblocking(true)?;
+            // Closing resets, so that no port is left in TIME_WAIT.
+            setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+            Stream::Tcp(stream)
+        }
+        Target::Abstract(_) => unreachable!("no side has one"),
+    })
+}
+
 impl Client {
     /// One that has just asked for the first of so many answers.
-    pub(crate) fn asking(stream: UnixStream, count: u32) -> Client {
+    pub(crate) fn asking(stream: Stream, count: u32) -> Client {
         let mut client = Client { stream, left: count, asked_at: Instant::now(), received: Vec::new() };
         client.ask();
         client

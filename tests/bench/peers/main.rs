@@ -1,7 +1,7 @@
-//! Compares ostler with the servers that people use today, each with the same application behind a Unix socket.
+//! Compares ostler with the servers that people use today, each with the same application behind a Unix socket or a TCP port.
 //!
-//! `bench_peers [--only wsgi|node] [--rounds N] [--window-ms MS] [--workers N] [--threads N] [--clients N] [--faults N] [--rate N]`. Within
-//! each round every side is loaded in turn, and ostler once more, which is the A/A row; ratios are paired per round. Then each side
+//! `bench_peers [--only wsgi|node] [--tcp] [--rounds N] [--window-ms MS] [--workers N] [--threads N] [--clients N] [--faults N]
+//! [--rate N]`. Within each round every side is loaded in turn, and ostler once more, which is the A/A row; ratios are paired per round. Then each side
 //! is reloaded, and its workers are killed, under load. The peers are installed from PyPI in the versions of `prepare.rs`, into
 //! `peers` in the target directory; Node has to be there.
 
@@ -21,6 +21,7 @@ mod side;
 mod spread;
 mod table;
 
+use std::fmt;
 use std::time::Duration;
 
 use faults::Faults;
@@ -29,16 +30,33 @@ use load::Measured;
 use paced::Paced;
 use side::{Running, Side};
 
-const USAGE: &str = "bench_peers [--only wsgi|node] [--rounds N] [--window-ms MS] [--workers N] [--threads N] [--clients N] \
+const USAGE: &str = "bench_peers [--only wsgi|node] [--tcp] [--rounds N] [--window-ms MS] [--workers N] [--threads N] [--clients N] \
                      [--faults N] [--rate N]";
 /// Requests of a connection that is kept.
 const KEPT: u32 = 100;
 /// How long a side is loaded before its window: Node is at full speed after some thousands of requests per process.
 const WARM_UP: Duration = Duration::from_secs(3);
 
+/// What the sides listen on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wire {
+    Unix,
+    Tcp,
+}
+
+impl fmt::Display for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Wire::Unix => "Unix socket",
+            Wire::Tcp => "TCP",
+        })
+    }
+}
+
 /// How much of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
+    pub(crate) wire: Wire,
     pub(crate) workers: u32,
     /// Of each worker, where it has several.
     pub(crate) threads: u32,
@@ -76,8 +94,9 @@ const FAMILIES: [Family; 2] = [
 
 fn main() {
     let names = ["--only", "--rounds", "--window-ms", "--workers", "--threads", "--clients", "--faults", "--rate"];
-    let flags = Flags::read(USAGE, &names, &[]);
+    let flags = Flags::read(USAGE, &names, &["--tcp"]);
     let plan = Plan {
+        wire: if flags.word("--tcp").is_some() { Wire::Tcp } else { Wire::Unix },
         workers: flags.number("--workers", 4),
         threads: flags.number("--threads", 8),
         clients: flags.number("--clients", 32),
@@ -88,9 +107,9 @@ fn main() {
     };
     prepare::peers();
     println!(
-        "{} clients, closed loop, Unix socket; {} workers, {} threads each where a side has threads; {} rounds of {:?}, all \
+        "{} clients, closed loop, {}; {} workers, {} threads each where a side has threads; {} rounds of {:?}, all \
          sides interleaved; {} reloads and as many kills in each round, 16 clients at /sleep/1",
-        plan.clients, plan.workers, plan.threads, plan.rounds, plan.window, plan.faults
+        plan.clients, plan.wire, plan.workers, plan.threads, plan.rounds, plan.window, plan.faults
     );
     let chosen = |family: &&Family| flags.word("--only").is_none_or(|word| word == family.name);
     for family in FAMILIES.iter().filter(chosen) {

@@ -4,7 +4,6 @@
 //! full. Here all sides have the same to do. A request's time counts from the moment that it was due.
 
 use std::collections::HashMap;
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -15,7 +14,7 @@ use ostler_tests::Target;
 
 use crate::alarm::Alarm;
 use crate::arrivals::Arrivals;
-use crate::load::{Client, Seen};
+use crate::load::{Client, Seen, connected};
 use crate::side::Running;
 use crate::{Plan, WARM_UP};
 
@@ -25,6 +24,8 @@ const TIMER: u64 = u64::MAX;
 const SEED: u64 = 7;
 /// How long the last ones may take.
 const LAST_ONES: Duration = Duration::from_secs(2);
+
+const LONGEST_WAIT_MS: u16 = 100;
 
 /// What one side did.
 #[derive(Debug)]
@@ -82,13 +83,15 @@ impl Requests<'_> {
             let due_ns = self.moment(due);
             while monotonic_ns() < due_ns {
                 self.alarm.set(due_ns)?;
-                self.look()?;
+                self.look(LONGEST_WAIT_MS)?;
             }
+            // Also where it is late: who never reads finds everybody slow.
+            self.look(0)?;
             self.ask(due_ns)?;
         }
         let end_ns = self.moment(length + LAST_ONES);
         while !self.open.is_empty() && monotonic_ns() < end_ns {
-            self.look()?;
+            self.look(LONGEST_WAIT_MS)?;
         }
         Ok(())
     }
@@ -98,9 +101,9 @@ impl Requests<'_> {
         self.begun_ns + u64::try_from(after.as_nanos()).expect("a window is short")
     }
 
-    fn look(&mut self) -> nix::Result<()> {
+    fn look(&mut self, longest_ms: u16) -> nix::Result<()> {
         let mut events = [EpollEvent::empty(); 64];
-        let ready = match self.epoll.wait(&mut events, EpollTimeout::from(100_u16)) {
+        let ready = match self.epoll.wait(&mut events, EpollTimeout::from(longest_ms)) {
             Err(Errno::EINTR) => 0,
             ready => ready?,
         };
@@ -114,9 +117,7 @@ impl Requests<'_> {
     }
 
     fn ask(&mut self, due_ns: u64) -> nix::Result<()> {
-        let Target::Unix(path) = self.target else { unreachable!("all sides listen on a path") };
-        let connected = UnixStream::connect(path).and_then(|stream| stream.set_nonblocking(true).map(|()| stream));
-        let Ok(stream) = connected else {
+        let Ok(stream) = connected(self.target) else {
             self.failures += 1;
             return Ok(());
         };

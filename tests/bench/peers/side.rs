@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use ostler_tests::deadline::wait_until;
 use ostler_tests::http::get_once;
 use ostler_tests::{Builder, Ostler, Scratch, Target, place, procs, programs};
 
-use crate::{Plan, prepare};
+use crate::{Plan, Wire, prepare};
 
 /// How long a server may take to start, or to replace its workers.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -109,16 +109,19 @@ impl Running {
     /// When it does not start.
     pub(crate) fn start(side: Side, plan: Plan) -> Running {
         let scratch = Scratch::new();
-        let socket = scratch.path("peer.sock");
+        let target = match plan.wire {
+            Wire::Unix => Target::Unix(scratch.path("peer.sock")),
+            Wire::Tcp => Target::free_tcp(),
+        };
         let server = match ostler_pool(side, plan) {
             Some(pool) => {
-                let config = format!("[pool.main]\nlisten = [\"unix:{}\"]\n{pool}", socket.display());
+                let config = format!("[pool.main]\nlisten = [{:?}]\n{pool}", target.listen());
                 Server::Ostler(Box::new(Builder::new(&scratch).config(config).ready_within(PATIENCE).start()))
             }
-            None => start_peer(side, plan, &scratch, &socket),
+            None => start_peer(side, plan, &scratch, &target),
         };
         let workers = usize::try_from(plan.workers).expect("a few");
-        let running = Running { side, workers, scratch, target: Target::Unix(socket), server };
+        let running = Running { side, workers, scratch, target, server };
         wait_until(PATIENCE, &format!("{side} serves"), || {
             running.workers().len() == workers && get_once(&running.target, "/", ANSWER_WITHIN).is_ok()
         });
@@ -231,13 +234,16 @@ fn ostler_pool(side: Side, plan: Plan) -> Option<String> {
     Some(format!("command = {command}\nworkers = {workers}\n{more}\n{queue}\nprocess = {{ cwd = {directory:?} }}\n"))
 }
 
-fn start_peer(side: Side, plan: Plan, scratch: &Scratch, socket: &Path) -> Server {
+fn start_peer(side: Side, plan: Plan, scratch: &Scratch, target: &Target) -> Server {
     let mark = format!("peer-{}-{}", std::process::id(), scratch.dir().display());
-    let (path, workers, threads) = (socket.display().to_string(), plan.workers.to_string(), plan.threads.to_string());
+    let (workers, threads) = (plan.workers.to_string(), plan.threads.to_string());
+    // As gunicorn writes it, and as the others do.
+    let address = target.listen().replace("tcp:", "");
+    let plain = address.replace("unix:", "");
     let mut command = match side {
         Side::GunicornSync | Side::GunicornThreads => {
             let mut command = Command::new(prepare::program("gunicorn"));
-            command.args(["app:app", "--bind", &format!("unix:{path}"), "--workers", &workers, "--log-level", "error"]);
+            command.args(["app:app", "--bind", &address, "--workers", &workers, "--log-level", "error"]);
             if side == Side::GunicornThreads {
                 command.args(["--worker-class", "gthread", "--threads", &threads]);
             }
@@ -245,7 +251,7 @@ fn start_peer(side: Side, plan: Plan, scratch: &Scratch, socket: &Path) -> Serve
         }
         Side::Uwsgi | Side::UwsgiChain => {
             let mut command = Command::new(prepare::program("uwsgi"));
-            command.args(["--http11-socket", &path, "--master", "--need-app", "--die-on-term", "--disable-logging"]);
+            command.args(["--http11-socket", &plain, "--master", "--need-app", "--die-on-term", "--disable-logging"]);
             command.args(["--wsgi-file", "app.py", "--callable", "app", "--workers", &workers, "--threads", &threads]);
             command.args(["--listen", "1024", "--thunder-lock"]);
             if side == Side::UwsgiChain {
@@ -256,7 +262,7 @@ fn start_peer(side: Side, plan: Plan, scratch: &Scratch, socket: &Path) -> Serve
         Side::NodePassing | Side::NodeShared => {
             let mut command = Command::new("node");
             let policy = if side == Side::NodePassing { "rr" } else { "none" };
-            command.args(["cluster.js", &workers]).env("NODE_CLUSTER_SCHED_POLICY", policy).env("PEER_SOCKET", path);
+            command.args(["cluster.js", &workers]).env("NODE_CLUSTER_SCHED_POLICY", policy).env("PEER_LISTEN", plain);
             command
         }
         Side::Ostler

@@ -1,4 +1,4 @@
-// The HTTP server that bench_peers runs under ostler (on descriptor 3) and in Node's cluster (on the path PEER_SOCKET).
+// The HTTP server that bench_peers runs under ostler (on descriptor 3) and in Node's cluster (on PEER_LISTEN, a path or HOST:PORT).
 const http = require('http');
 
 const server = http.createServer((request, response) => {
@@ -10,4 +10,6 @@ const server = http.createServer((request, response) => {
 
 process.on('SIGTERM', () => server.close(() => process.exit(0)));
 
-server.listen(process.env.PEER_SOCKET ? { path: process.env.PEER_SOCKET, backlog: 4096 } : { fd: 3 });
+const address = process.env.PEER_LISTEN;
+const [, host, port] = /^([\d.]+):(\d+)$/.exec(address) ?? [];
+server.listen(!address ? { fd: 3 } : { backlog: 4096, ...(port ? { host, port: Number(port) } : { path: address }) });
