@@ -105,7 +105,10 @@ impl Station {
     fn claim_once(self: &Arc<Self>, starving: &mut Turn<'_>, wait: Wait) -> Result<TryNext, NextError> {
         match self.stage.get() {
             Stage::Serving | Stage::Draining | Stage::Orphaned => {}
-            Stage::Leaving => return Ok(TryNext::Drained),
+            Stage::Leaving => {
+                self.accept_no_more();
+                return Ok(TryNext::Drained);
+            }
             Stage::Starved => return Err(NextError::Starved),
         }
         let look = match &self.listeners {
@@ -121,8 +124,15 @@ impl Station {
             Look::Starved => self.starve(starving.get_or_insert_with(Instant::now)),
             Look::End => {
                 self.drain();
+                self.accept_no_more();
                 Ok(TryNext::Drained)
             }
+        }
+    }
+
+    fn accept_no_more(&self) {
+        if let Some(listeners) = &self.listeners {
+            listeners.close();
         }
     }
 

@@ -17,6 +17,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -46,7 +47,8 @@ const MAILBOX: u64 = u64::MAX;
 pub(crate) struct Listeners {
     /// What is waited at.
     set: Epoll,
-    listeners: Vec<Listener>,
+    /// None any more when this worker accepts no more. One thread at a time accepts, so nobody waits for another here.
+    listeners: Mutex<Vec<Listener>>,
     /// How many connections were accepted, ever; written by whoever has the turn.
     accepted: AtomicU64,
 }
@@ -89,7 +91,20 @@ impl Listeners {
             let family = family_of(&socket)?;
             listeners.push(Listener { socket, family });
         }
-        Ok(Listeners { set, listeners, accepted: AtomicU64::new(0) })
+        Ok(Listeners { set, listeners: Mutex::new(listeners), accepted: AtomicU64::new(0) })
+    }
+
+    /// Lets go of the listeners. Of a worker without a supervisor that still serves somebody, others would wait at them in vain,
+    /// and the next supervisor could not have the address.
+    pub(crate) fn close(&self) {
+        for listener in self.open().drain(..) {
+            // Other workers have it too, so it would stay in the epoll.
+            let _was_forgotten_before = self.set.delete(&listener.socket);
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Vec<Listener>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Readable when there may be something to accept, or the mailbox has ended.
@@ -104,8 +119,8 @@ impl Listeners {
     }
 
     /// What somebody has shut down is readable for ever, while accept(2) says EINVAL at TCP and at a path that nobody waits.
-    fn forget_those_shut_down(&self) {
-        for listener in &self.listeners {
+    fn forget_those_shut_down(&self, open: &[Listener]) {
+        for listener in open {
             let mut end = [PollFd::new(listener.socket.as_fd(), NO_MORE)];
             if poll(&mut end, PollTimeout::ZERO).is_ok_and(|ended| ended > 0) {
                 let _may_be_forgotten_by_now = self.set.delete(&listener.socket);
@@ -144,18 +159,19 @@ impl Station {
 
     fn accept_at_any(&self, listeners: &Listeners) -> Result<Look, NextError> {
         let accepted = listeners.accepted.load(Ordering::Relaxed);
-        let count = listeners.listeners.len();
+        let open = listeners.open();
+        let count = open.len();
         for turn in 0..count {
             // Each of them is the first in its turn.
             let number = (accepted as usize).wrapping_add(turn) % count;
-            let listener = &listeners.listeners[number];
+            let listener = &open[number];
             match self.accept_at(listener)? {
                 Accepted::Connection(fd) => return Ok(self.count_in(listeners, listener, number, fd)),
                 Accepted::NoDescriptor => return Ok(Look::Starved),
                 Accepted::Nobody => {}
             }
         }
-        listeners.forget_those_shut_down();
+        listeners.forget_those_shut_down(&open);
         Ok(Look::Nothing)
     }
 

@@ -44,6 +44,12 @@ class Accepts(Claims):
     def fileno(self) -> int:
         return self._listeners.fileno()
 
+    def _claim_once(self, wait: int) -> Look:
+        look = super()._claim_once(wait)
+        if look is Word.END:
+            self._listeners.close()
+        return look
+
     def _look(self, wait: int) -> Look:
         stage = self._station.stage.get()
         is_open = stage is Stage.ORPHANED or self._completions.may_accept()

@@ -7,6 +7,7 @@ whether another worker was faster, shows when accept(2) is called. That is a fla
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import select
@@ -49,7 +50,7 @@ class Listeners:
 
     def __init__(self, sockets: Sequence[socket.socket], mailbox: socket.socket) -> None:
         """Begins to wait at `sockets` and at the end of `mailbox`; `OSError` when the kernel has no room."""
-        self._sockets: Final = sockets
+        self._sockets = sockets
         self._families: Final = [family_of(listener) for listener in sockets]
         self._set: Final = select.epoll()  # close-on-exec, as all that Python opens
         self._ends: Final = select.poll()
@@ -60,6 +61,16 @@ class Listeners:
             self._ends.register(listener, select.POLLRDHUP)
         self._first = 0
         self._stirred: Final = threading.Event()
+
+    def close(self) -> None:
+        """Lets go of the listeners. Of a worker without a supervisor that still serves somebody, others would wait at them in vain,
+        and the next supervisor could not have the address."""
+        sockets, self._sockets = self._sockets, ()
+        for listener in sockets:
+            with contextlib.suppress(KeyError, OSError):  # forgotten before
+                self._ends.unregister(listener)
+                self._set.unregister(listener)  # other workers have it too, so it would stay there
+            listener.close()
 
     def fileno(self) -> int:
         """Readable when there may be something to accept, or the mailbox has ended."""
