@@ -2,8 +2,9 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -11,7 +12,7 @@ use ostler_shared::scoreboard::Content;
 use ostler_shared::scoreboard::banks::Unreadable;
 use ostler_shared::scoreboard::content::Pool;
 use ostler_shared::scoreboard::file::{Board, BoardError, beside};
-use ostler_tests::deadline::{SOON, wait_for};
+use ostler_tests::deadline::{SOON, wait_for, wait_until};
 use ostler_tests::http::{Connection, Keep, get_once};
 use ostler_tests::{Ostler, place, programs};
 use serde_json::Value;
@@ -94,6 +95,41 @@ fn a_stopped_supervisor_is_seen_on_its_scoreboard_as_it_was() {
     assert!(table.code == 0 && table.stdout.contains("done 5") && table.stderr.contains("kill -CONT"), "{table:?}");
     ostler.signal(Signal::SIGCONT);
     assert_eq!(ostler.status().age_s, 0.0, "it speaks for itself again");
+    ostler.stop_clean();
+}
+
+#[test]
+fn the_time_in_which_it_stood_still_is_part_of_its_age() {
+    let mut ostler = start();
+    let began = |board: Content| board.supervisor.started_at_ns;
+    visit(&ostler, 1);
+    wait_board(&ostler, "it is published", |pool| (pool.books.done == Some(1)).then_some(()));
+    let before = began(read(&ostler).expect("a scoreboard"));
+    stop_still(&ostler);
+    // More than its own clock takes for a hiccup.
+    let since = Instant::now();
+    wait_until(SOON, "a second has passed", || since.elapsed() > Duration::from_secs(1));
+    ostler.signal(Signal::SIGCONT);
+    visit(&ostler, 1);
+    wait_board(&ostler, "it is published", |pool| (pool.books.done == Some(2)).then_some(()));
+    assert_eq!(began(read(&ostler).expect("a scoreboard")), before);
+    ostler.stop_clean();
+}
+
+#[test]
+fn where_clients_sit_at_the_control_socket_and_ask_nothing_the_status_comes_from_the_scoreboard() {
+    let mut ostler = start();
+    visit(&ostler, 1);
+    wait_board(&ostler, "it is published", |pool| (pool.books.done == Some(1)).then_some(()));
+    let control = ostler.control().expect("given").to_owned();
+    let idle: Vec<UnixStream> = (0..64).map(|_| UnixStream::connect(&control).expect("there is room")).collect();
+    let output = wait_for(SOON, "all of them were taken in", || {
+        let output = ostler.command(&["status"]);
+        output.stderr.contains("as many clients as it takes").then_some(output)
+    });
+    assert!(output.code == 0 && output.stdout.contains("done 1"), "{output:?}");
+    drop(idle);
+    wait_until(SOON, "it answers again", || ostler.command(&["status"]).stderr.is_empty());
     ostler.stop_clean();
 }
 

@@ -27,6 +27,7 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(100);
 enum Silence {
     Stopped,
     Busy,
+    Crowded,
     Gone,
 }
 
@@ -48,6 +49,8 @@ pub(crate) fn status(place: Place, show: Show) -> ExitCode {
         (Err(error), board) => return explain_both(&error, board),
     };
     match (answers.next_within(Some(ANSWER_WITHIN)), board) {
+        // It does not take another client just now.
+        (Ok(Some(Response::Done { .. })), Ok(content)) => show_board(&content, Silence::Crowded, show),
         (Ok(Some(response)), _) => show_answer(response, show),
         (Ok(None), Ok(content)) => show_board(&content, late(&content), show),
         (Ok(None), board @ Err(_)) => match answers.next_soon() {
@@ -92,7 +95,7 @@ fn show_answer(response: Response, show: Show) -> ExitCode {
 /// Shows what was published last, and says on standard error that the supervisor did not say it.
 fn show_board(content: &Content, silence: Silence, show: Show) -> ExitCode {
     let freshness = match silence {
-        Silence::Stopped | Silence::Busy => Freshness::Published,
+        Silence::Stopped | Silence::Busy | Silence::Crowded => Freshness::Published,
         Silence::Gone => Freshness::Left,
     };
     let status = Status::of(content, freshness);
@@ -102,7 +105,7 @@ fn show_board(content: &Content, silence: Silence, show: Show) -> ExitCode {
         Show::Text => say::answer(&text(&status, paint())),
     };
     match silence {
-        Silence::Stopped | Silence::Busy => code,
+        Silence::Stopped | Silence::Busy | Silence::Crowded => code,
         Silence::Gone => ExitCode::Nobody,
     }
 }
@@ -115,6 +118,9 @@ fn notice(pid: u32, silence: Silence, age: Duration) -> String {
         ),
         Silence::Busy => {
             format!("the supervisor does not answer within {ANSWER_WITHIN:?}, it is busy: what follows is {age} old")
+        }
+        Silence::Crowded => {
+            format!("the supervisor serves as many clients as it takes at a time: what follows is {age} old")
         }
         Silence::Gone => format!(
             "the supervisor is gone without having stopped (its pid was {pid}; start it again with `ostler run`): \

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::time::{ClockId, clock_gettime};
 use ostler_pool::{Action, Event, Moment, Note};
 use ostler_shared::scoreboard::RELOADS_MAX;
 use ostler_shared::scoreboard::content::{Content, Reload, Supervisor, Turns};
@@ -20,8 +21,10 @@ use crate::{presence, report};
 
 /// How long after a change it is to be read, at the latest, from the scoreboard of a supervisor that runs.
 const PUBLISHED_WITHIN: Duration = Duration::from_millis(100);
-/// Composing takes no more than one part in so many of the loop's time.
+/// Composing takes no more than one part in so many of the loop's time …
 const SHARE: u32 = 200;
+/// … but no change waits longer than this, however much there is to compose.
+const PUBLISHED_WITHIN_AT_MOST: Duration = Duration::from_secs(1);
 
 /// What is published beside what the pools know, and when.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(super) struct Publishing {
     patience: Duration,
     /// When our process was started, in the kernel's words.
     process_start: Option<u64>,
+    /// When we started, on the kernel's clock: the loop's stands still while we do, and nobody else's does.
+    started_ns: u64,
     turns: Turns,
     turn_began: Moment,
     reloads: VecDeque<Reload>,
@@ -48,6 +53,7 @@ impl Publishing {
             due: Some(now),
             patience: PUBLISHED_WITHIN,
             process_start: presence::process_start(std::process::id()),
+            started_ns: monotonic_ns(),
             turns: Turns::default(),
             turn_began: now,
             reloads: VecDeque::new(),
@@ -148,12 +154,11 @@ impl Driver {
             self.publishing.due = None;
             return;
         }
-        let begun_ns = monotonic_ns();
+        let begun = cpu_of_this_thread();
         let state = self.content().encode();
         // Not before: what putting it together brings to light is in it.
         self.publishing.due = None;
-        let took = Duration::from_nanos(monotonic_ns() - begun_ns);
-        self.publishing.patience = PUBLISHED_WITHIN.max(took * SHARE);
+        self.publishing.patience = patience(cpu_of_this_thread().saturating_sub(begun));
         self.publishing.turns.longest_ns = 0;
         let written = self.publishing.writer.as_ref().map(|writer| writer.write(state));
         if matches!(written, Some(Err(_))) {
@@ -196,7 +201,7 @@ impl Driver {
             pid: std::process::id(),
             process_start: publishing.process_start,
             state: self.state().into(),
-            started_at_ns: view.at(self.started_at),
+            started_at_ns: publishing.started_ns,
             published_at_ns: view.kernel_ns,
             published_at_unix_ms: unix_ms(SystemTime::now()),
             turns: publishing.turns,
@@ -206,6 +211,16 @@ impl Driver {
             reloads_undone: publishing.reloads_undone,
         }
     }
+}
+
+/// How long a change waits when the last composing took so much of the CPU.
+fn patience(composing: Duration) -> Duration {
+    (composing * SHARE).clamp(PUBLISHED_WITHIN, PUBLISHED_WITHIN_AT_MOST)
+}
+
+/// Not by the clock: a process that was stopped or did not get the CPU meanwhile has not composed for so long.
+fn cpu_of_this_thread() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Milliseconds since 1970.
@@ -226,6 +241,12 @@ mod tests {
 
     fn at(ms: u64) -> Moment {
         Moment::from_ns(ms * 1_000_000)
+    }
+
+    #[test]
+    fn much_to_compose_is_composed_less_often_and_yet_within_a_second() {
+        let found = [0, 400, 2_000, 600_000].map(|micros| patience(Duration::from_micros(micros)).as_millis());
+        assert_eq!(found, [100, 100, 400, 1000]);
     }
 
     fn quiet() -> Publishing {

@@ -98,6 +98,11 @@ fn missing_workers(pool: &PoolStatus) -> Option<String> {
     // Nobody is expected to be there.
     let is_meant = pool.state == "paused";
     let waiting: Vec<&WorkerStatus> = pool.workers.iter().filter(|worker| worker.state == "backoff").collect();
+    // They wait for a template that loads.
+    let is_loading = pool.templates.iter().any(|template| template.state == "starting");
+    if is_loading && waiting.iter().all(|worker| worker.last_exit.is_none()) {
+        return None;
+    }
     let worst = waiting.iter().max_by_key(|worker| worker.restarts).filter(|_| !is_meant)?;
     let why = worst.last_exit.as_ref().map_or_else(String::new, |exit| {
         let times = if worst.restarts > 1 { format!(", {} times", worst.restarts) } else { String::new() };
