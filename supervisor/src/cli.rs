@@ -243,7 +243,7 @@ pub(crate) struct Run {
     /// Connections that one worker holds at a time
     #[arg(long, value_name = "N")]
     pub(crate) concurrency: Option<u32>,
-    /// How connections reach the workers: pass, accept or stdio
+    /// How connections reach the workers: pass, accept, listen or stdio
     #[arg(long, value_name = "MODE")]
     pub(crate) handoff: Option<String>,
     /// The library that makes an unmodified program a worker, for accept; without it, libostler_shim.so beside ostler

@@ -1,12 +1,12 @@
 //! Do the client commands say what happened, to people and to scripts, and end with the exit code of the contract?
 
 use std::fs::{File, Permissions};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sys::signal::{Signal, kill};
@@ -15,9 +15,9 @@ use nix::unistd::{Pid, User, geteuid, mkfifo};
 use ostler_tests::bounded::{self, Output};
 use ostler_tests::builder::{Builder, Control};
 use ostler_tests::client::Client;
-use ostler_tests::deadline::SOON;
+use ostler_tests::deadline::{SOON, wait_for};
 use ostler_tests::terminal::Terminal;
-use ostler_tests::{Ostler, Scratch, place, programs};
+use ostler_tests::{Ostler, Scratch, place, procs, programs};
 
 /// Every client command with an argument that fits a pool `web`.
 const COMMANDS: [&[&str]; 12] = [
@@ -254,6 +254,33 @@ fn a_supervisor_that_stands_still_is_4() {
 }
 
 #[test]
+fn a_reload_asked_of_a_supervisor_that_is_stopped_says_so_at_once_and_is_done_when_it_goes_on() {
+    let mut ostler = Ostler::builder().config(good()).start();
+    ostler.signal(Signal::SIGSTOP);
+    wait_for(SOON, "it stands still", || (procs::stat(ostler.pid())?.state == 'T').then_some(()));
+    let mut command = Command::new(place::program("ostler"));
+    command.arg("reload").arg("--control").arg(ostler.control().expect("given"));
+    let mut asking = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
+    let mut said = String::new();
+    BufReader::new(asking.stderr.take().expect("a pipe")).read_line(&mut said).expect("a line");
+    ostler.signal(Signal::SIGCONT);
+    assert!(said.contains("is stopped") && said.contains("kill -CONT"), "{said}");
+    let code = wait_for(SOON, "it is done", || asking.try_wait().expect("our own child"));
+    assert_eq!((code.code(), ostler.status().only().generation), (Some(0), 2), "{}", ostler.log());
+    ostler.stop_clean();
+}
+
+#[test]
+fn a_reload_of_a_pool_that_is_not_there_is_refused_and_no_pool_bears_its_mark() {
+    let mut ostler = Ostler::builder().config(good()).start();
+    let output = ostler.command(&["reload", "wbe"]);
+    assert!(output.code == 3 && output.stderr.contains("there is no pool wbe"), "{output:?}");
+    let status = ostler.command(&["status"]).stdout;
+    assert!(!status.contains("undone"), "{status}");
+    ostler.stop_clean();
+}
+
+#[test]
 fn a_pool_that_takes_too_long_to_come_back_is_4_and_goes_on_trying() {
     let scratch = Scratch::new();
     let quick = scratch.write("quick", "");
@@ -307,7 +334,8 @@ fn somebody_elses_supervisor_is_1_and_its_owner_is_named() {
             command.uid(nobody.uid.as_raw()).gid(nobody.gid.as_raw());
         }
         let output = bounded::run(&mut command, SOON);
-        let words = format!("belongs to {}: run this as {} or as root", ours.name, ours.name);
+        let others = if ours.uid.is_root() { "" } else { " or as root" };
+        let words = format!("belongs to {0}: run this as {0}{others}\n", ours.name);
         assert!(output.code == 1 && output.stderr.contains(&words), "{args:?}: {output:?}");
     }
     std::fs::set_permissions(&control, Permissions::from_mode(0o600)).expect("ours");

@@ -33,7 +33,7 @@ pub(crate) enum AskError {
     #[error("several supervisors are running; name one with --control:{}", choice(.0))]
     Several(Vec<PathBuf>),
     /// It belongs to another user.
-    #[error("the supervisor at {} belongs to {owner}: run this as {owner} or as root", path.display())]
+    #[error("the supervisor at {} belongs to {owner}: run this as {}", path.display(), one_of_its_users(owner))]
     NotYours {
         /// Its control socket.
         path: PathBuf,
@@ -163,6 +163,11 @@ fn explain(path: &Path, error: &io::Error) -> AskError {
         return AskError::Late(path.to_owned());
     }
     nobody(format!("at {} ({error})", path.display()))
+}
+
+/// Who may ask the supervisor of `owner`.
+fn one_of_its_users(owner: &str) -> String {
+    if owner == "root" { owner.to_owned() } else { format!("{owner} or as root") }
 }
 
 /// Nobody is at a place; who runs elsewhere is told with it.

@@ -121,7 +121,14 @@ impl Pools {
                 };
                 let setback = Setback { failure: Failure { worker: None, what }, stage: SetbackStage::Reading };
                 let pools = self.chosen(&batch);
-                self.reload_failed(batch, &pools, setback, out);
+                if pools.is_empty() && !batch.all {
+                    // Whoever named only what is not there, by mistake or because it is new, is told. It concerns nobody else.
+                    out.push(Action::CloseAside);
+                    out.push(Action::Note(Note::Undone { pools: Vec::new(), setback: setback.clone() }));
+                    answer_undone(batch, &setback, out);
+                } else {
+                    self.reload_failed(batch, &pools, setback, out);
+                }
                 Touched::None
             }
             Ok(config) => {
@@ -305,9 +312,7 @@ impl Pools {
         let pools = self.pools.iter().filter(|pool| is_concerned(pool)).map(|pool| pool.name.clone()).collect();
         out.push(Action::CloseAside);
         out.push(Action::Note(Note::Undone { pools, setback: setback.clone() }));
-        for request in batch.requests {
-            out.push(Action::Answer { request, answer: Answer::Undone { setback: setback.clone() } });
-        }
+        answer_undone(batch, &setback, out);
     }
 
     /// Tells those who wait for the reload under way what has just happened to it.
@@ -354,5 +359,12 @@ impl Pools {
             let setback = Setback { failure: failure.clone(), stage: SetbackStage::CutShort };
             out.push(Action::Answer { request, answer: Answer::Undone { setback } });
         }
+    }
+}
+
+/// Says to everybody who asked for a reload that there was none.
+fn answer_undone(batch: Batch, setback: &Setback, out: &mut Vec<Action>) {
+    for request in batch.requests {
+        out.push(Action::Answer { request, answer: Answer::Undone { setback: setback.clone() } });
     }
 }
