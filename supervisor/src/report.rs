@@ -64,7 +64,7 @@ pub(crate) fn note(note: &Note, epitaphs: &Epitaphs) {
         Note::Slow { worker, conn, age } => {
             warn!(%worker, %conn, "slow: a request takes {} and is not answered yet", format_duration(round(*age)));
         }
-        Note::Unstuck { worker } => info!(%worker, "claims again"),
+        Note::Unstuck { worker } => info!(%worker, "is handed connections again"),
         Note::Panicked { worker, conn } => warn!(%worker, %conn, "the handler panicked; the worker goes on"),
         Note::AcceptPaused { pool, why } => info!(%pool, "accepting pauses: {why}"),
         Note::AcceptResumed { pool } => debug!(%pool, "accepting"),
@@ -605,6 +605,9 @@ const NEVER_SAID: &str = " (with start.ready = \"notify\" it has to say READY=1 
 const NEVER_WAITED: &str = " (it never waited for connections at the listeners that it got as descriptors 3 and above: tell it to use \
      LISTEN_FDS; slow to load? raise start.ready_timeout)";
 
+/// So many of a worker's last lines stand in a message; `ostler deaths` has more.
+const QUOTED_LINES: usize = 5;
+
 /// A failure in one line of a log.
 fn sentence(failure: &Failure, epitaphs: &Epitaphs) -> String {
     let said = last_words(failure, epitaphs).and_then(|lines| lines.last());
@@ -617,7 +620,9 @@ fn full(failure: &Failure, epitaphs: &Epitaphs) -> String {
 }
 
 fn quoted_last_words(failure: &Failure, epitaphs: &Epitaphs) -> String {
-    last_words(failure, epitaphs).into_iter().flatten().map(|line| format!("\n  | {line}")).collect()
+    let lines = last_words(failure, epitaphs).map_or(&[][..], Vec::as_slice);
+    let last = &lines[lines.len().saturating_sub(QUOTED_LINES)..];
+    last.iter().map(|line| format!("\n  | {line}")).collect()
 }
 
 fn last_words<'a>(failure: &Failure, epitaphs: &'a Epitaphs) -> Option<&'a Vec<String>> {

@@ -303,7 +303,7 @@ fn a_slow_worker_says_where_it_is_and_says_it_again_as_its_last_words() {
         Some(deaths).filter(|deaths: &serde_json::Value| deaths["deaths"].as_array().is_some_and(|all| !all.is_empty()))
     });
     let words = deaths["deaths"][0]["last_words"].to_string();
-    assert!(words.contains("Current thread") && words.contains("in serve"), "{deaths:#}");
+    assert!(words.contains("Fatal Python error") && words.contains("in serve"), "{deaths:#}");
     assert_eq!(ostler.wait_idle(1).lost, 1);
     ostler.stop_clean();
 }

@@ -160,7 +160,7 @@ fn a_program_that_stood_still_is_trusted_again_when_it_goes_on() {
     Load::on(&target).clients(WORKERS).requests_each(5).run().assert_no_failure();
     ostler.wait_log(&["does not claim though it has places"]);
     kill(stopped, Signal::SIGCONT).expect("it is there");
-    ostler.wait_log(&["claims again"]);
+    ostler.wait_log(&["is handed connections again"]);
     ostler.stop_clean();
 }
 

@@ -30,8 +30,8 @@ pub(crate) const DROPPED_SAID_AFTER: Duration = Duration::from_secs(1);
 const REMAINDER_LINES: usize = 1024;
 /// How much is read from the pipe of a dead worker, in bytes: a pipe holds 64 KiB unless its owner enlarged it.
 const REMAINDER_MAX: usize = 1024 * 1024;
-/// How many lines are kept for whoever asks why it died.
-const LAST_WORDS: usize = 5;
+/// How many lines are kept for whoever asks why it died: a stack of Python has its beginning among them as a rule.
+const LAST_WORDS: usize = 20;
 /// Longest remembered line, in bytes.
 const LAST_WORD_MAX: usize = 400;
 
@@ -274,20 +274,22 @@ mod tests {
         let mut lines = 0;
         assert_eq!(pipe.read(&mut |_| lines += 1), After::Pause);
         assert_eq!(lines, TURN_LINES);
-        writer.write_all(b"1\n2\n3\n4\n5").unwrap();
+        let last: Vec<String> = (1..=LAST_WORDS).map(|number| number.to_string()).collect();
+        writer.write_all(last.join("\n").as_bytes()).unwrap();
         drop(writer);
         let mut told = Vec::new();
         pipe.read_remainder(&mut |print| told.push(String::from_utf8(print.text.to_vec()).unwrap()));
         assert_eq!(told.len(), REMAINDER_LINES + 1);
         let between = 5000 - TURN_LINES - (REMAINDER_LINES - LAST_WORDS);
         let left_out = format!("(… {between} bytes that nobody had read are left out)");
-        assert_eq!(told[REMAINDER_LINES - LAST_WORDS..], [&left_out, "1", "2", "3", "4", "5"]);
+        assert_eq!(told[REMAINDER_LINES - LAST_WORDS], left_out);
+        assert_eq!(told[REMAINDER_LINES - LAST_WORDS + 1..], last);
     }
 
     #[test]
     fn the_last_words_are_the_last_lines_that_say_something() {
         let mut words = LastWords::default();
-        for number in 0..9 {
+        for number in 0..LAST_WORDS + 4 {
             words.add(format!("line {number}").as_bytes());
             words.add(b"  ");
         }
@@ -295,7 +297,7 @@ mod tests {
         let lines = words.lines();
         assert_eq!(lines.len(), LAST_WORDS);
         assert_eq!(lines[0], "line 5");
-        assert!(lines[4].len() <= LAST_WORD_MAX);
+        assert!(lines[LAST_WORDS - 1].len() <= LAST_WORD_MAX);
     }
 
     #[test]
