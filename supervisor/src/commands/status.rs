@@ -14,7 +14,7 @@ use super::ask::{Show, explain, finish, whereabouts};
 use super::say;
 use crate::cli::Place;
 use crate::control::client::{AskError, ask_at};
-use crate::control::protocol::{Request, Response};
+use crate::control::protocol::{CROWDED, Request, Response};
 use crate::exit::ExitCode;
 use crate::presence::{self, Presence};
 use crate::status::{Freshness, Paint, Status, text};
@@ -49,8 +49,9 @@ pub(crate) fn status(place: Place, show: Show) -> ExitCode {
         (Err(error), board) => return explain_both(&error, board),
     };
     match (answers.next_within(Some(ANSWER_WITHIN)), board) {
-        // It does not take another client just now.
-        (Ok(Some(Response::Done { .. })), Ok(content)) => show_board(&content, Silence::Crowded, show),
+        (Ok(Some(Response::Done { text, .. })), Ok(content)) if text.ends_with(CROWDED) => {
+            show_board(&content, Silence::Crowded, show)
+        }
         (Ok(Some(response)), _) => show_answer(response, show),
         (Ok(None), Ok(content)) => show_board(&content, late(&content), show),
         (Ok(None), board @ Err(_)) => match answers.next_soon() {

@@ -18,6 +18,9 @@ pub(crate) const REQUEST_MAX: usize = 4 * 1024;
 /// Longest response, in bytes: the status of some ten thousand workers.
 pub(crate) const RESPONSE_MAX: usize = 16 * 1024 * 1024;
 
+/// How the refusal ends of one client more than may ask at a time; how many those are stands before it.
+pub(crate) const CROWDED: &str = "clients are asking already: try again in a moment";
+
 /// What a client wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Request {

@@ -15,7 +15,7 @@ use ostler_shared::stream::{Flushed, FrameReader, FrameWriter, Next};
 use ostler_shared::ticket::Peer;
 
 use super::client::user_name;
-use super::protocol::{Follow, REQUEST_MAX, Request, Response, decode, encode};
+use super::protocol::{CROWDED, Follow, REQUEST_MAX, Request, Response, decode, encode};
 use crate::driver::listeners::{Accept, ListenError, Listener};
 use crate::exit::ExitCode;
 
@@ -160,8 +160,7 @@ impl Server {
             Some(peer) if peer.uid == own || peer.uid == 0 => {}
             Some(_) | None => return Some(format!("this supervisor belongs to {}", self.owner)),
         }
-        (self.clients.len() >= CLIENTS_MAX)
-            .then(|| format!("{CLIENTS_MAX} clients are asking already: try again in a moment"))
+        (self.clients.len() >= CLIENTS_MAX).then(|| format!("{CLIENTS_MAX} {CROWDED}"))
     }
 
     /// The descriptor of a client, while there is one.
