@@ -274,6 +274,8 @@ fn what_a_killed_supervisor_left_is_shown_as_that_and_never_as_its_successors() 
     let output = killed.command(&["status"]);
     assert_eq!(output.code, 5, "{output:?}");
     assert!(output.stderr.contains("gone") && output.stdout.contains("done 3"), "{output:?}");
+    let others = killed.command(&["deaths"]);
+    assert!(others.code == 5 && others.stderr.contains("is gone without having stopped"), "{others:?}");
     tampered_scoreboards_are_refused(&killed);
     let mut next = ostler_tests::builder::Builder::new(killed.scratch()).config(CONFIG).start();
     assert_eq!(next.status().only().done, 0);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use nix::unistd::{Uid, User};
+use ostler_shared::scoreboard::file::{Board, beside};
 use ostler_shared::stream::{Flushed, FrameReader, FrameWriter, Next, StreamError};
 
 use super::others::{self, PROC, Running};
@@ -162,7 +163,15 @@ fn explain(path: &Path, error: &io::Error) -> AskError {
     if error.kind() == io::ErrorKind::WouldBlock {
         return AskError::Late(path.to_owned());
     }
-    nobody(format!("at {} ({error})", path.display()))
+    // One that stops takes it away.
+    match Board::open(beside(path)).and_then(|board| board.read()) {
+        Ok(left) => nobody(format!(
+            "at {} any more (that of pid {} is gone without having stopped)",
+            path.display(),
+            left.supervisor.pid
+        )),
+        Err(_) => nobody(format!("at {} ({error})", path.display())),
+    }
 }
 
 /// Who may ask the supervisor of `owner`.
