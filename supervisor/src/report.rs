@@ -539,11 +539,15 @@ pub(crate) fn plain(failure: &Failure) -> String {
     let who = failure.worker.as_ref().map_or_else(String::new, |(_, name)| format!("worker {name} "));
     match &failure.what {
         What::DiedStarting(exit) => {
-            let remedy = if *exit == Exit::Code(0) { " (a worker has to stay in the foreground)" } else { "" };
-            format!("{who}ended with {} before it was ready{remedy}", exit_words(*exit))
+            format!("{who}ended with {} before it was ready{}", exit_words(*exit), where_to_stay(*exit))
         }
-        What::DiedEarly(exit) => {
-            format!("{who}ended with {} soon after it was ready, without serving anybody", exit_words(*exit))
+        What::DiedEarly(exit) => format!(
+            "{who}ended with {} soon after it was ready, without serving anybody{}",
+            exit_words(*exit),
+            where_to_stay(*exit)
+        ),
+        What::DiedSoon(exit) => {
+            format!("{who}ended with {} soon after it was ready{}", exit_words(*exit), where_to_stay(*exit))
         }
         What::DiedOnProbation(exit, probation) => {
             format!("{who}ended with {} within its probation of {}", exit_words(*exit), format_duration(*probation))
@@ -597,6 +601,11 @@ const NEVER_NOTIFIED: &str = " (with start.ready = \"notify\" it has to say READ
 
 /// Nothing but ostler itself had to start.
 const SLOW_MACHINE: &str = " (this machine is busy? raise start.ready_timeout)";
+/// The remedy for a program that goes into the background, which looks like an end.
+fn where_to_stay(exit: Exit) -> &'static str {
+    if exit == Exit::Code(0) { " (a worker has to stay in the foreground)" } else { "" }
+}
+
 /// The remedy for one that has to say that it is ready, and nothing else.
 const NEVER_SAID: &str = " (with start.ready = \"notify\" it has to say READY=1 where NOTIFY_SOCKET leads; one that does not know \
      sd_notify(3) needs start.ready = \"auto\"; slow to load? raise start.ready_timeout)";

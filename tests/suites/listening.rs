@@ -123,6 +123,7 @@ fn a_static_program_is_reloaded_and_killed_without_a_failure_and_its_path_stays(
     let before = inode(&path);
     reloads_without_a_failure(&ostler, &target, WORKERS - 1);
     kills_idle_workers_without_a_failure(&ostler, &target);
+    assert!(!ostler.log().contains("without serving anybody"), "nobody counts whom they serve: {}", ostler.log());
     assert_eq!(inode(&path), before);
     let output = ostler.command(&["status", "--json"]);
     for unknown in ["accepted", "done", "lost", "waiting", "claimed", "handed", "length"] {

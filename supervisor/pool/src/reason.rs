@@ -89,6 +89,8 @@ pub enum What {
     DiedStarting(Exit),
     /// It ended soon after READY without having served one connection.
     DiedEarly(Exit),
+    /// It ended soon after READY, and whom it has served nobody counts.
+    DiedSoon(Exit),
     /// It ended before its probation was over, which lasts as long as this.
     DiedOnProbation(Exit, Duration),
     /// It was not READY in time.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ostler_config::checked::Handoff;
 use ostler_shared::{ConnId, SlotNo, WorkerId, WorkerName};
 
 use crate::Moment;
@@ -184,9 +185,15 @@ impl Worker {
         let what = match (&self.trouble, self.ready_at) {
             (Some(trouble), _) => trouble.clone(),
             (None, None) => What::DiedStarting(exit),
+            (None, Some(_)) if self.is_uncounted() => What::DiedSoon(exit),
             (None, Some(_)) => What::DiedEarly(exit),
         };
         Some(self.failed(what))
+    }
+
+    /// It accepts for itself and tells nothing of it.
+    fn is_uncounted(&self) -> bool {
+        self.settings.pool.handoff == Handoff::Listen && self.own.telling == Telling::Nothing
     }
 
     /// We wanted it to go, for no fault of its own.
