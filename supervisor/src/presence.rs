@@ -31,6 +31,11 @@ pub(crate) fn of(supervisor: &Supervisor) -> Presence {
     }
 }
 
+/// Whether a process of this PID namespace is stopped.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    stat(pid).is_some_and(|(state, _)| state == 'T')
+}
+
 /// When a process started, in clock ticks since the boot.
 pub(crate) fn process_start(pid: u32) -> Option<u64> {
     stat(pid).map(|(_, start)| start)

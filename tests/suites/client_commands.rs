@@ -1,7 +1,7 @@
 //! Do the client commands say what happened, to people and to scripts, and end with the exit code of the contract?
 
 use std::fs::{File, Permissions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
@@ -15,7 +15,7 @@ use nix::unistd::{Pid, User, geteuid, mkfifo};
 use ostler_tests::bounded::{self, Output};
 use ostler_tests::builder::{Builder, Control};
 use ostler_tests::client::Client;
-use ostler_tests::deadline::{SOON, wait_for};
+use ostler_tests::deadline::{SOON, wait_for, wait_until};
 use ostler_tests::terminal::Terminal;
 use ostler_tests::{Ostler, Scratch, place, procs, programs};
 
@@ -260,11 +260,12 @@ fn a_reload_asked_of_a_supervisor_that_is_stopped_says_so_at_once_and_is_done_wh
     wait_for(SOON, "it stands still", || (procs::stat(ostler.pid())?.state == 'T').then_some(()));
     let mut command = Command::new(place::program("ostler"));
     command.arg("reload").arg("--control").arg(ostler.control().expect("given"));
-    let mut asking = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
-    let mut said = String::new();
-    BufReader::new(asking.stderr.take().expect("a pipe")).read_line(&mut said).expect("a line");
+    let said = ostler.scratch().path("said");
+    command.stderr(File::create(&said).expect("the directory is ours")).stdout(Stdio::null());
+    let mut asking = command.spawn().expect("it starts");
+    let words = format!("is stopped: it does this when it goes on (`kill -CONT {}`)", ostler.pid());
+    wait_until(SOON, "it says so", || std::fs::read_to_string(&said).is_ok_and(|said| said.contains(&words)));
     ostler.signal(Signal::SIGCONT);
-    assert!(said.contains("is stopped") && said.contains("kill -CONT"), "{said}");
     let code = wait_for(SOON, "it is done", || asking.try_wait().expect("our own child"));
     assert_eq!((code.code(), ostler.status().only().generation), (Some(0), 2), "{}", ostler.log());
     ostler.stop_clean();

@@ -1,19 +1,15 @@
 //! The client commands: put one request to a running supervisor and show what it says.
 
-use std::path::Path;
 use std::time::SystemTime;
-
-use ostler_shared::scoreboard::file::{Board, beside};
 
 use super::progress::Shown;
 use super::say;
 use super::terminal::{Canvas, Tone};
 use crate::cli::Place;
-use crate::control::client::{Answers, AskError, Whereabouts, ask_at};
+use crate::control::client::{Answers, AskError, Whereabouts};
 use crate::control::protocol::{Request, Response};
 use crate::deaths;
 use crate::exit::ExitCode;
-use crate::presence::{self, Presence};
 
 /// How a report is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,22 +58,14 @@ pub(crate) fn ask(place: Place, request: &Request, on_interrupt: &'static str) -
     if let Err(error) = handler {
         return say::failed(&format!("cannot prepare for Ctrl-C: {error}"));
     }
-    let asked = whereabouts(place).find().and_then(|control| {
-        say_where_it_is_stopped(&control);
-        ask_at(control, request)
-    });
-    match asked {
-        Ok(answers) => follow(answers),
+    match whereabouts(place).ask(request) {
+        Ok(answers) => {
+            if let Some(pid) = answers.stopped() {
+                say::complain(&format!("the supervisor is stopped: it does this when it goes on (`kill -CONT {pid}`)"));
+            }
+            follow(answers)
+        }
         Err(error) => explain(&error),
-    }
-}
-
-/// Says why there will be no answer for a while.
-fn say_where_it_is_stopped(control: &Path) {
-    let Ok(content) = Board::open(beside(control)).and_then(|board| board.read()) else { return };
-    if presence::of(&content.supervisor) == Presence::Stopped {
-        let pid = content.supervisor.pid;
-        say::complain(&format!("the supervisor is stopped: it does this when it goes on (`kill -CONT {pid}`)"));
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, getsockopt, sockopt};
 use nix::unistd::{Uid, User};
 use ostler_shared::scoreboard::file::{Board, beside};
 use ostler_shared::stream::{Flushed, FrameReader, FrameWriter, Next, StreamError};
@@ -15,6 +15,7 @@ use ostler_shared::stream::{Flushed, FrameReader, FrameWriter, Next, StreamError
 use super::others::{self, PROC, Running};
 use super::place;
 use super::protocol::{BadMessage, RESPONSE_MAX, Request, Response, decode, encode};
+use crate::presence;
 
 /// How long a supervisor may take to answer a question that needs no waiting.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -200,6 +201,12 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
+    /// The supervisor's process, if it is stopped: then there will be no answer for a while. It is who listens at the other end.
+    pub(crate) fn stopped(&self) -> Option<i32> {
+        let pid = getsockopt(&self.stream, sockopt::PeerCredentials).ok()?.pid();
+        presence::is_stopped(u32::try_from(pid).ok()?).then_some(pid)
+    }
+
     /// The next response, if there is one within so long; without a limit it waits as long as the supervisor takes.
     pub(crate) fn next_within(&mut self, patience: Option<Duration>) -> Result<Option<Response>, AskError> {
         let set = self.stream.set_read_timeout(patience);
