@@ -121,14 +121,7 @@ impl Pools {
                 };
                 let setback = Setback { failure: Failure { worker: None, what }, stage: SetbackStage::Reading };
                 let pools = self.chosen(&batch);
-                if pools.is_empty() && !batch.all {
-                    // Whoever named only what is not there, by mistake or because it is new, is told. It concerns nobody else.
-                    out.push(Action::CloseAside);
-                    out.push(Action::Note(Note::Undone { pools: Vec::new(), setback: setback.clone() }));
-                    answer_undone(batch, &setback, out);
-                } else {
-                    self.reload_failed(batch, &pools, setback, out);
-                }
+                self.reload_failed(batch, &pools, setback, out);
                 Touched::None
             }
             Ok(config) => {
@@ -303,16 +296,21 @@ impl Pools {
 
     /// A reload is over and nothing has changed.
     fn reload_failed(&mut self, batch: Batch, concerned: &[PoolNo], setback: Setback, out: &mut Vec<Action>) {
-        // When it was about new pools alone, those that are there have to show it.
-        let is_concerned =
-            |pool: &Pool| !pool.is_stopping() && (concerned.is_empty() || concerned.contains(&pool.no()));
+        // When it was about new pools alone, those that are there have to show it. Where it never began and names none of them,
+        // by mistake perhaps, only who asked for it is told.
+        let has_begun = batch.all || setback.stage != SetbackStage::Reading;
+        let is_concerned = |pool: &Pool| {
+            !pool.is_stopping() && (concerned.contains(&pool.no()) || (concerned.is_empty() && has_begun))
+        };
         for pool in self.pools.iter_mut().filter(|pool| is_concerned(pool)) {
             pool.undone(setback.clone());
         }
         let pools = self.pools.iter().filter(|pool| is_concerned(pool)).map(|pool| pool.name.clone()).collect();
         out.push(Action::CloseAside);
         out.push(Action::Note(Note::Undone { pools, setback: setback.clone() }));
-        answer_undone(batch, &setback, out);
+        for request in batch.requests {
+            out.push(Action::Answer { request, answer: Answer::Undone { setback: setback.clone() } });
+        }
     }
 
     /// Tells those who wait for the reload under way what has just happened to it.
@@ -359,12 +357,5 @@ impl Pools {
             let setback = Setback { failure: failure.clone(), stage: SetbackStage::CutShort };
             out.push(Action::Answer { request, answer: Answer::Undone { setback } });
         }
-    }
-}
-
-/// Says to everybody who asked for a reload that there was none.
-fn answer_undone(batch: Batch, setback: &Setback, out: &mut Vec<Action>) {
-    for request in batch.requests {
-        out.push(Action::Answer { request, answer: Answer::Undone { setback: setback.clone() } });
     }
 }
