@@ -601,6 +601,7 @@ const NEVER_NOTIFIED: &str = " (with start.ready = \"notify\" it has to say READ
 
 /// Nothing but ostler itself had to start.
 const SLOW_MACHINE: &str = " (this machine is busy? raise start.ready_timeout)";
+
 /// The remedy for a program that goes into the background, which looks like an end.
 fn where_to_stay(exit: Exit) -> &'static str {
     if exit == Exit::Code(0) { " (a worker has to stay in the foreground)" } else { "" }

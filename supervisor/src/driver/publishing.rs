@@ -2,7 +2,7 @@
 //!
 //! A change is published [`PUBLISHED_WITHIN`] later, with everything that changed meanwhile, so that a busy supervisor publishes
 //! a few times per second and an idle one never. Where there is so much that composing it takes long, that is rarer:
-//! one part in [`SHARE`] of the loop's time is for it.
+//! one part in [`SHARE`] of the loop's time is for it, while no change waits longer than [`PUBLISHED_WITHIN_AT_MOST`].
 
 use std::collections::VecDeque;
 use std::io;
