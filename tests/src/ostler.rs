@@ -162,6 +162,15 @@ impl Ostler {
         kill(Pid::from_raw(self.pid()), signal).unwrap_or_else(|error| panic!("cannot send {signal}: {error}"));
     }
 
+    /// Stops it as a debugger does, and waits until it stands still; CONT lets it go on.
+    ///
+    /// # Panics
+    /// When it is gone already, or does not stop.
+    pub fn stop_still(&self) {
+        self.signal(Signal::SIGSTOP);
+        wait_for(SOON, "it stands still", || (procs::stat(self.pid())?.state == 'T').then_some(()));
+    }
+
     /// Its exit code, when it has ended.
     pub fn ended(&mut self) -> Option<i32> {
         if self.ended.is_none() {

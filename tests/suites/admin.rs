@@ -367,8 +367,7 @@ fn a_supervisor_that_stands_still_is_told_to_who_connects_then() {
     wait_for(SOON, "it is published", || {
         all_ready(&serde_json::from_str(&text(&ostler, "/status.json")).expect("a status"))
     });
-    ostler.signal(Signal::SIGSTOP);
-    wait_for(SOON, "it stands still", || (procs::stat(ostler.pid())?.state == 'T').then_some(()));
+    ostler.stop_still();
     let health = ask(&ostler, "/healthz");
     assert!(health.status == 503 && health.text().contains("stopped"), "{}", health.text());
     let status: Status = serde_json::from_str(&text(&ostler, "/status.json")).expect("a status");

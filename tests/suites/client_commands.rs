@@ -17,7 +17,7 @@ use ostler_tests::builder::{Builder, Control};
 use ostler_tests::client::Client;
 use ostler_tests::deadline::{SOON, wait_for, wait_until};
 use ostler_tests::terminal::Terminal;
-use ostler_tests::{Ostler, Scratch, place, procs, programs};
+use ostler_tests::{Ostler, Scratch, place, programs};
 
 /// Every client command with an argument that fits a pool `web`.
 const COMMANDS: [&[&str]; 12] = [
@@ -256,8 +256,7 @@ fn a_supervisor_that_stands_still_is_4() {
 #[test]
 fn a_reload_asked_of_a_supervisor_that_is_stopped_says_so_at_once_and_is_done_when_it_goes_on() {
     let mut ostler = Ostler::builder().config(good()).start();
-    ostler.signal(Signal::SIGSTOP);
-    wait_for(SOON, "it stands still", || (procs::stat(ostler.pid())?.state == 'T').then_some(()));
+    ostler.stop_still();
     let mut command = Command::new(place::program("ostler"));
     command.arg("reload").arg("--control").arg(ostler.control().expect("given"));
     let said = ostler.scratch().path("said");

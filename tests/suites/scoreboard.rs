@@ -47,12 +47,6 @@ fn send(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("a process of ours");
 }
 
-/// Stops it as a debugger does.
-fn stop_still(ostler: &Ostler) {
-    ostler.signal(Signal::SIGSTOP);
-    wait_for(SOON, "it stands still", || (ostler_tests::procs::stat(ostler.pid())?.state == 'T').then_some(()));
-}
-
 /// What does not depend on when it is looked at.
 fn timeless(json: &str) -> Value {
     fn strip(value: &mut Value) {
@@ -83,7 +77,7 @@ fn a_stopped_supervisor_is_seen_on_its_scoreboard_as_it_was() {
     ostler.wait_status("all is done", |status| (status.only().done == 5).then_some(()));
     let said = ostler.command(&["status", "--json"]).stdout;
     wait_board(&ostler, "it is published", |pool| (pool.books.done == Some(5)).then_some(()));
-    stop_still(&ostler);
+    ostler.stop_still();
     let read = ostler.command(&["status", "--json"]);
     assert_eq!(read.code, 0, "{read:?}");
     assert!(read.stderr.contains("is stopped") && read.stderr.contains(" old"), "{read:?}");
@@ -105,7 +99,7 @@ fn the_time_in_which_it_stood_still_is_part_of_its_age() {
     visit(&ostler, 1);
     wait_board(&ostler, "it is published", |pool| (pool.books.done == Some(1)).then_some(()));
     let before = began(read(&ostler).expect("a scoreboard"));
-    stop_still(&ostler);
+    ostler.stop_still();
     // More than its own clock takes for a hiccup.
     let since = Instant::now();
     wait_until(SOON, "a second has passed", || since.elapsed() > Duration::from_secs(1));
@@ -141,7 +135,7 @@ fn what_nobody_counts_is_null_by_both_ways() {
     let mut ostler = Ostler::builder().config(format!("{pool}command = {command}\n")).ready_within(PATIENCE).start();
     let said = ostler.command(&["status", "--json"]).stdout;
     wait_board(&ostler, "it is ready", |pool| (pool.state == "ready" && pool.workers.len() == 1).then_some(()));
-    stop_still(&ostler);
+    ostler.stop_still();
     let read = ostler.command(&["status", "--json"]);
     assert!(read.code == 0 && read.stderr.contains("is stopped"), "{read:?}");
     assert_eq!(timeless(&read.stdout), timeless(&said));
