@@ -20,8 +20,11 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(20);
 const CONFIG: &str = "[pool.web]\nlisten = [\"unix:web.sock\"]\nworkers = 2\nconcurrency = 1\nqueue.limit = 3\n";
 
+/// One that has published something: it may be ready a moment before that.
 fn start() -> Ostler {
-    Ostler::builder().config(CONFIG).start()
+    let ostler = Ostler::builder().config(CONFIG).start();
+    wait_board(&ostler, "it is there", |_| Some(()));
+    ostler
 }
 
 fn path(ostler: &Ostler) -> PathBuf {
@@ -230,7 +233,6 @@ fn an_idle_supervisor_publishes_nothing() {
 #[test]
 fn a_truncated_scoreboard_harms_nobody_and_is_whole_after_the_next_change() {
     let mut ostler = start();
-    wait_board(&ostler, "it is there", |_| Some(()));
     for (length, visits) in [(0, 1), (100, 2)] {
         OpenOptions::new().write(true).open(path(&ostler)).expect("ours").set_len(length).expect("truncated");
         assert!(matches!(read(&ostler), Err(BoardError::Unreadable(_, Unreadable::Short))));
